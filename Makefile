@@ -1,0 +1,54 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first; a second run starts at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast check format nano datasets bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> making $(VENV) (llama-cpp-python compiles once, up to ten minutes on two cores)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## make .venv with everything in it
+
+demo: $(STAMP) ## the main job, from a dropped file to a served version, in a throw-away home
+	@echo "==> THAU's main job on the embedded runtime: no Ollama, no network"
+	$(BIN)/python -m thaud.demo
+
+test: $(STAMP) ## the whole test suite
+	@echo "==> the whole test suite"
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP) ## the tests that train no model
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP) ## the static part: format, lint, types, imports, datasets
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m thaud.nano.datasets --check
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+nano: $(STAMP) ## build the nano base model again from its corpus
+	$(BIN)/python -m thaud.nano.pretrain --out thaud/nano/base
+
+datasets: $(STAMP) ## write data/datasets again from the facts
+	$(BIN)/python -m thaud.nano.datasets --out data/datasets
+
+bench: $(STAMP) ## print what the idle daemon costs
+	$(BIN)/python -m tests.bench.bench_idle
+
+clean: ## remove what was made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

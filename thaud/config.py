@@ -1,0 +1,216 @@
+"""thau.toml and the environment -> Settings, read once at the door. The only reader of os.environ.
+
+Every field can be set in thau.toml, or in the environment as THAU_SECTION__FIELD (THAU_TRAINING__MIN_NEW_EXAMPLES=10).
+The names that the guide and Ollama promise, AUTO_TRAIN_ENABLED and OLLAMA_HOST, are read too.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from thaud.errors import ConfigError
+from thaud.home import CONFIG_NAME, Home
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of the sections: unknown fields are errors, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Queue(Section):
+    """The drop-box."""
+
+    quiet_s: Annotated[float, Field(ge=0)] = 5.0
+    settle_s: Annotated[float, Field(ge=0)] = 2.0
+    rescan_s: Annotated[float, Field(gt=0)] = 60.0
+    max_line_bytes: Positive = 1 << 20
+    max_file_bytes: Positive = 2 << 30
+    max_depth: Positive = 64
+    batch_bytes: Positive = 4 << 20
+
+
+class Training(Section):
+    """When and how to train. None means the size's own default (sizes.py)."""
+
+    auto_train_enabled: bool = True
+    auto_train_interval_hours: Annotated[float, Field(gt=0)] = 24.0
+    min_new_examples: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
+    rank: Positive = 32
+    alpha: Positive = 64
+    batch_examples: Positive = 16
+    seed: int = 0
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class Exam(Section):
+    """The held-out split and the exam."""
+
+    held_out_share: Share = 0.2
+    min_items: Positive = 20
+    max_items: Positive = 200
+    max_new_tokens: Positive = 64
+    recall_items: Positive = 50
+
+
+class Gate(Section):
+    """How sure a loss against the champion must be before it refuses a challenger."""
+
+    alpha: Share = 0.05
+
+
+class Export(Section):
+    """What is written."""
+
+    kind: Literal["f16", "q8_0"] = "f16"
+
+
+class Serving(Section):
+    """Who answers `thau ask` and `thau chat`, and the Ollama server that versions are registered with."""
+
+    backend: Literal["embedded", "ollama"] = "embedded"
+    ollama_host: str = "http://127.0.0.1:11434"
+    ollama_enabled: bool = True
+    retry_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+class Api(Section):
+    """The HTTP door."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+
+class Agent(Section):
+    """The agent's loop."""
+
+    max_steps: Positive = 8
+    max_new_tokens: Positive = 512
+
+
+class StageOverride(Section):
+    """`[stages.3] min_examples = 300`."""
+
+    context_tokens: Positive | None = None
+    min_examples: Positive | None = None
+    min_accuracy: Share | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
+
+
+class Settings(BaseSettings):
+    """All of a home's configuration. `base` overrides what the size stands for: a folder or a hub id."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="THAU_", env_nested_delimiter="__")
+
+    size: str = "nano"
+    base: str | None = None
+    language: Literal["auto", "es", "en"] = "auto"
+    queue: Queue = Queue()
+    training: Training = Training()
+    exam: Exam = Exam()
+    gate: Gate = Gate()
+    export: Export = Export()
+    serving: Serving = Serving()
+    api: Api = Api()
+    agent: Agent = Agent()
+    stages: dict[int, StageOverride] = {}
+
+    @property
+    def family(self) -> str:
+        """Name of the line of versions and of the alias: `thau-1.5b`."""
+        return f"thau-{self.size}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over thau.toml, which arrives as init arguments."""
+        return (env_settings, init_settings)
+
+
+def home_from_environment() -> Path | None:
+    """THAU_HOME, where it is set."""
+    named = os.environ.get("THAU_HOME")
+    return Path(named) if named else None
+
+
+def systemd_environment() -> tuple[str | None, float | None]:
+    """(address of systemd's notify socket, seconds between two signs of life), None where systemd is not there."""
+    watchdog_us = os.environ.get("WATCHDOG_USEC")
+    return os.environ.get("NOTIFY_SOCKET"), int(watchdog_us) / 2e6 if watchdog_us else None
+
+
+def preferred_language(setting: Literal["auto", "es", "en"]) -> Literal["es", "en"]:
+    """Spanish under a Spanish locale (LC_ALL, LC_MESSAGES, LANG in POSIX's order), English otherwise."""
+    if setting != "auto":
+        return setting
+    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
+    return "es" if locale.lower().startswith("es") else "en"
+
+
+def promised_environment() -> dict[str, Any]:
+    """The variables whose names others promised, as overrides."""
+    overrides: dict[str, Any] = {}
+    if (enabled := os.environ.get("AUTO_TRAIN_ENABLED")) is not None:
+        overrides["training"] = {"auto_train_enabled": enabled}
+    if host := os.environ.get("OLLAMA_HOST"):
+        overrides["serving"] = {"ollama_host": host}
+    return overrides
+
+
+def load_settings(home: Home) -> Settings:
+    """Read a home's settings. Raises ConfigError naming the field, its value and what it may be."""
+    try:
+        table = tomllib.loads(home.config.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{home.config} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {home.config}: {error.strerror}") from error
+    for section, fields in promised_environment().items():
+        table[section] = {**table.get(section, {}), **fields}
+    try:
+        return Settings(**table)
+    except ValidationError as error:
+        raise ConfigError(f"{CONFIG_NAME} or the environment: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of a validation, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where} = {first.get('input')!r}: {first['msg'].lower()}"
+
+
+def initial_toml(size: str, base: str | None) -> str:
+    """What `thau init` writes: the two choices made, and the way to the rest."""
+    lines = [
+        "# THAU's configuration; every field and its default: README.md, 'Configuration'.",
+        f'size = "{size}"',
+        *([f'base = "{base}"'] if base else []),
+        "",
+        "[training]",
+        "# auto_train_interval_hours = 24",
+        "# min_new_examples = 32",
+        "",
+        "# [stages.3]",
+        "# min_examples = 300",
+        "# min_accuracy = 0.75",
+        "",
+    ]
+    return "\n".join(lines)
