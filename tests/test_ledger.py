@@ -1,0 +1,217 @@
+"""The ledger on a real SQLite file."""
+
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from thaud.curriculum import Members
+from thaud.domain import Answer, Example, Message, RunSpec, RunState, Score, Side, Trigger, Version
+from thaud.errors import HomeError, HomeTooNewError, StorageError
+from thaud.ledger import Ledger, LedgerReader, NewExample, NewFile, NewRejection
+
+FAMILY = "thau-nano"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path):  # noqa: ANN201
+    with Ledger.open(tmp_path / "ledger.sqlite3", lambda: datetime(2026, 1, 2, tzinfo=UTC)) as opened:
+        yield opened
+
+
+def new(number: int, *, age: int = 0, side: Side = Side.TAUGHT, line: int | None = None) -> NewExample:
+    example = Example((Message("user", f"¿{number}?"), Message("assistant", str(number))))
+    return NewExample(example, example.id, age, side, f"prompt:{number}", line or number)
+
+
+def batch(name: str, *examples: NewExample, **changes: object) -> NewFile:
+    sightings = [(each.line, each.id) for each in examples]
+    fields = {"name": name, "position": "{}", "finished": True, "examples": examples, "sightings": sightings}
+    return NewFile(**{**fields, "rejections": (), **changes})  # type: ignore[arg-type]
+
+
+def spec(run_id: str, ids: tuple[str, ...], age: int = 0) -> RunSpec:
+    return RunSpec(
+        id=run_id, family=FAMILY, size="nano", base="b", base_digest="d", age=age, context_tokens=128, seed=1,
+        trigger=Trigger.EXAMPLES, example_ids=ids, exam_ids=(), recall_ids=(), champion=None, learning_rate=1e-3,
+        epochs=1, rank=8, alpha=16, batch_examples=4, export_kind="f16",
+    )  # fmt: skip
+
+
+def version(run_id: str, n: int) -> Version:
+    return Version(FAMILY, n, run_id, 0, "g", "s", 1, Score(30, 25), 2, "2026-01-02T00:00:00.000+00:00")
+
+
+def promote(ledger: Ledger, run_id: str, n: int, ids: tuple[str, ...], advance_to: int | None = None) -> None:
+    ledger.freeze_run(spec(run_id, ids))
+    ledger.accept(version(run_id, n), ["fine"], {})
+    ledger.promote(version(run_id, n), advance_to)
+
+
+def test_an_example_is_stored_once_however_often_it_is_seen(ledger: Ledger) -> None:
+    """The same content in two files, or read twice, is one example with every place kept."""
+    ledger.take_in(batch("a.jsonl", new(1), new(2)))
+    ledger.take_in(batch("b.jsonl", new(1, line=7)))
+    ledger.take_in(batch("a.jsonl", new(1), new(2), restarted=True))
+    assert ledger.counts_by_age() == {0: {"taught": 2}}
+    assert ledger.one("SELECT count(*) FROM sightings") == 3
+    assert ledger.known_ids([new(1).id, new(9).id]) == {new(1).id}
+
+
+def test_what_went_in_comes_out(ledger: Ledger) -> None:
+    """An example's content, file and line survive the round trip."""
+    ledger.take_in(batch("a.jsonl", new(5, age=3, side=Side.HELD_OUT)))
+    (found,) = ledger.examples([new(5).id])
+    assert (found.example.messages, found.age, found.side) == (new(5).example.messages, 3, Side.HELD_OUT)
+    assert (found.file, found.line, found.id) == ("a.jsonl", 5, found.example.id)
+
+
+def test_an_id_that_is_missing_is_named(ledger: Ledger) -> None:
+    """A ledger that names what it does not hold says which, and what to do."""
+    with pytest.raises(StorageError, match="names example nope"):
+        list(ledger.examples(["nope"]))
+
+
+def test_pending_counts_what_no_promoted_version_knows(ledger: Ledger) -> None:
+    """Taught examples up to the age are pending until a promoted run had them; a tried one is no longer unseen."""
+    ledger.take_in(batch("a.jsonl", new(1), new(2), new(3, side=Side.HELD_OUT), new(4, age=1)))
+    assert ledger.pending(FAMILY, 0) == (2, 2)
+    ledger.freeze_run(spec("run-0001", (new(1).id,)))
+    assert ledger.pending(FAMILY, 0) == (2, 1)
+    ledger.end_run("run-0001", RunState.REJECTED, ["worse"])
+    assert ledger.pending(FAMILY, 0) == (2, 1)
+    promote(ledger, "run-0002", 1, (new(1).id, new(2).id))
+    assert ledger.pending(FAMILY, 0) == (0, 0)
+    assert ledger.pending(FAMILY, 1) == (1, 1)
+    assert ledger.pending("thau-7b", 0) == (2, 2)
+    assert ledger.trained_count(FAMILY) == 2
+    assert ledger.waiting_by_age(FAMILY) == {1: 1}
+
+
+def test_a_file_is_finished_when_all_its_taught_examples_are(ledger: Ledger) -> None:
+    """Held-out examples do not keep a file in the queue; one that waits for a later stage does."""
+    ledger.take_in(batch("done.jsonl", new(1), new(2, side=Side.HELD_OUT)))
+    ledger.take_in(batch("later.jsonl", new(1), new(3, age=6)))
+    ledger.take_in(batch("half-read.jsonl", new(1), finished=False))
+    assert ledger.finished_files(FAMILY) == []
+    promote(ledger, "run-0001", 1, (new(1).id,))
+    assert ledger.finished_files(FAMILY) == ["done.jsonl"]
+    ledger.retire_file("done.jsonl", "trained/done.jsonl")
+    assert ledger.finished_files(FAMILY) == []
+
+
+def test_promotion_is_one_commit(ledger: Ledger) -> None:
+    """Alias, lessons, state and age change together, with their events."""
+    ledger.take_in(batch("a.jsonl", new(1)))
+    promote(ledger, "run-0001", 1, (new(1).id,), advance_to=1)
+    champion = ledger.champion(FAMILY)
+    assert champion is not None
+    assert (champion.name, ledger.age) == ("thau-nano-v1", 1)
+    assert [event["kind"] for event in ledger.events(2)] == ["age_advanced", "version_promoted"]
+    row = ledger.run("run-0001")
+    assert row is not None
+    assert row.state is RunState.PROMOTED
+    assert [row["version"] for row in ledger.trained_examples(FAMILY)] == ["thau-nano-v1"]
+
+
+def test_a_broken_transaction_leaves_nothing(ledger: Ledger) -> None:
+    """When the commit of a batch fails half-way, none of it is there."""
+    good, twice = new(1), batch("a.jsonl", new(1))
+    with pytest.raises(StorageError, match="could not be written"):
+        ledger.take_in(NewFile("a.jsonl", "{}", True, [good], [(1, good.id)], [NewRejection(2, "r", None)]))  # type: ignore[arg-type]
+    assert ledger.counts_by_age() == {}
+    ledger.take_in(twice)
+    assert ledger.counts_by_age() == {0: {"taught": 1}}
+
+
+def test_reset_keeps_examples_and_versions(ledger: Ledger) -> None:
+    """Age 0 again, the event kept, nothing else lost."""
+    ledger.take_in(batch("a.jsonl", new(1)))
+    promote(ledger, "run-0001", 1, (new(1).id,), advance_to=1)
+    ledger.reset_age("asked")
+    assert ledger.age == 0
+    assert ledger.events(1)[0]["before"] == 1
+    assert len(ledger.versions(FAMILY)) == 1
+    assert ledger.trained_count(FAMILY) == 1
+
+
+def test_rejections_are_kept_once(ledger: Ledger) -> None:
+    """The same bad line of the same file is quarantined once."""
+    bad = NewRejection(3, "not JSON", "{oops")
+    ledger.take_in(batch("a.jsonl", rejections=[bad]))
+    ledger.take_in(batch("a.jsonl", rejections=[bad]))
+    assert [row["raw"] for row in ledger.rejections()] == ["{oops"]
+
+
+def test_answers_are_kept_by_digest(ledger: Ledger) -> None:
+    """A champion's answers come back for its own file only."""
+    answer = Answer("e1", 0, "azul", 1.0, correct=True)
+    ledger.keep_answers("digest", [answer])
+    assert ledger.answers("digest", ["e1", "e2"]) == {"e1": answer}
+    assert ledger.answers("other", ["e1"]) == {}
+
+
+def test_members_of_groups(ledger: Ledger) -> None:
+    """The split sees how many of a group are on each side."""
+    ledger.take_in(batch("a.jsonl", new(1), new(2, side=Side.HELD_OUT)))
+    assert ledger.members(["prompt:1", "prompt:2", "prompt:3"]) == {
+        "prompt:1": Members(1, 0),
+        "prompt:2": Members(0, 1),
+    }
+
+
+def test_failures_count_since_the_last_success(ledger: Ledger) -> None:
+    """Three failures in a row are three; a run that ended otherwise starts the count again."""
+    for number in range(1, 4):
+        ledger.freeze_run(spec(f"run-000{number}", ()))
+        ledger.end_run(f"run-000{number}", RunState.FAILED, ["x"])
+    assert ledger.failures() == 3
+    ledger.freeze_run(spec("run-0004", ()))
+    ledger.end_run("run-0004", RunState.REJECTED, ["x"])
+    assert ledger.failures() == 0
+    assert ledger.next_run_id() == "run-0005"
+
+
+def test_reader_changes_nothing(ledger: Ledger) -> None:
+    """A reader sees commits at once and cannot write."""
+    with LedgerReader.open(ledger.path) as reader:
+        ledger.take_in(batch("a.jsonl", new(1)))
+        assert reader.counts_by_age() == {0: {"taught": 1}}
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.connection.execute("DELETE FROM examples")
+
+
+def test_a_newer_ledger_is_refused_untouched(ledger: Ledger) -> None:
+    """A home from a newer THAU says so, to readers and writers, and is left as it is."""
+    ledger.connection.execute("PRAGMA user_version=99")
+    with pytest.raises(HomeTooNewError, match="schema 99"):
+        LedgerReader.open(ledger.path)
+    with pytest.raises(HomeTooNewError, match="upgrade THAU"):
+        Ledger.open(ledger.path)
+
+
+def test_no_ledger_says_init(tmp_path: Path) -> None:
+    """Reading a home that was never made names the way out."""
+    with pytest.raises(HomeError, match="thau init"):
+        LedgerReader.open(tmp_path / "ledger.sqlite3")
+
+
+def test_commits_survive_sigkill(tmp_path: Path) -> None:
+    """What was committed before a SIGKILL is there; what was in a transaction is not."""
+    program = f"""
+import os, signal
+from pathlib import Path
+from thaud.ledger import Ledger
+ledger = Ledger.open(Path({str(tmp_path / "l.sqlite3")!r}))
+ledger.note("committed")
+with ledger.transaction() as sql:
+    ledger.note("lost")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    with Ledger.open(tmp_path / "l.sqlite3") as ledger:
+        assert [event["kind"] for event in ledger.events()] == ["committed"]
+        assert ledger.one("PRAGMA integrity_check") == "ok"

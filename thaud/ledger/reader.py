@@ -1,0 +1,378 @@
+"""Every question asked of the ledger. Opens read-only; refuses to change anything."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from thaud.curriculum import Members
+from thaud.domain import (
+    Answer,
+    Example,
+    GraderName,
+    Message,
+    QueuedExample,
+    RunState,
+    Score,
+    Side,
+    Version,
+)
+from thaud.errors import HomeError, StorageError
+from thaud.ledger.schema import refuse_newer
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of the drop-box, as far as it was read. `position` is the drop-box's own JSON."""
+
+    name: str
+    position: str
+    finished: bool
+    retired_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run and how far it is. `spec` and `report` are the JSON that the pipeline wrote."""
+
+    seq: int
+    id: str
+    family: str
+    age: int
+    state: RunState
+    trigger: str
+    spec: dict[str, Any]
+    reasons: tuple[str, ...]
+    report: dict[str, Any] | None
+    created_at: str
+    changed_at: str
+
+
+class LedgerReader:
+    """Queries over one connection. Use `open`, and close it (it is a context manager)."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.connection = connection
+        self.path = path
+        connection.row_factory = sqlite3.Row
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open read-only. Raises HomeError where there is no ledger, HomeTooNewError for a newer one."""
+        if not path.exists():
+            raise HomeError(f"no ledger at {path}: run `thau init` first")
+        try:
+            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10, check_same_thread=False)
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot open {path}: {error}") from error
+        refuse_newer(found, path)
+        return cls(connection, path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def one(self, sql: str, *values: Any) -> Any:
+        """First column of the first row, or None."""
+        row = self.connection.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    # What THAU is
+
+    def meta(self, key: str) -> str | None:
+        """A value set by `set_meta`."""
+        value: str | None = self.one("SELECT value FROM meta WHERE key = ?", key)
+        return value
+
+    @property
+    def age(self) -> int:
+        """The current cognitive age, in the age of its stage."""
+        return int(self.meta("age") or 0)
+
+    def events(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest events, newest first."""
+        rows = self.connection.execute("SELECT at, kind, detail FROM events ORDER BY seq DESC LIMIT ?", (limit,))
+        return [{"at": row["at"], "kind": row["kind"], **json.loads(row["detail"])} for row in rows]
+
+    # Files and examples
+
+    def file(self, name: str) -> FileRow | None:
+        """What is known of a file of the drop-box."""
+        row = self.connection.execute("SELECT * FROM files WHERE name = ?", (name,)).fetchone()
+        return FileRow(row["name"], row["position"], bool(row["finished"]), row["retired_to"]) if row else None
+
+    def members(self, keys: Iterable[str]) -> dict[str, Members]:
+        """How many examples of each group are on each side."""
+        sql = (
+            "SELECT group_key, side, count(*) AS n FROM examples"
+            " WHERE group_key IN (SELECT value FROM json_each(?)) GROUP BY group_key, side"
+        )
+        counts: dict[str, dict[str, int]] = {}
+        for row in self.connection.execute(sql, (json.dumps(sorted(set(keys))),)):
+            counts.setdefault(row["group_key"], {})[row["side"]] = row["n"]
+        return {key: Members(n.get(Side.TAUGHT, 0), n.get(Side.HELD_OUT, 0)) for key, n in counts.items()}
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are examples already."""
+        sql = "SELECT id FROM examples WHERE id IN (SELECT value FROM json_each(?))"
+        return {row["id"] for row in self.connection.execute(sql, (json.dumps(sorted(set(ids))),))}
+
+    def examples(self, ids: Sequence[str]) -> Iterator[QueuedExample]:
+        """The examples with these ids, in this order. Raises StorageError where one is missing."""
+        for each in ids:
+            row = self.connection.execute("SELECT * FROM examples WHERE id = ?", (each,)).fetchone()
+            if row is None:
+                raise StorageError(
+                    f"the ledger {self.path} names example {each} but does not hold it: run `thau doctor`"
+                )
+            yield read_example(row)
+
+    def ids_by_age(self, side: Side, up_to_age: int) -> dict[int, list[str]]:
+        """Ids of one side by age, in the order of arrival, up to and including an age."""
+        rows = self.connection.execute(
+            "SELECT age, id FROM examples WHERE side = ? AND age <= ? ORDER BY seq", (side, up_to_age)
+        )
+        ids: dict[int, list[str]] = {}
+        for row in rows:
+            ids.setdefault(row["age"], []).append(row["id"])
+        return ids
+
+    def counts_by_age(self) -> dict[int, dict[str, int]]:
+        """How many examples of each age are on each side."""
+        counts: dict[int, dict[str, int]] = {}
+        for row in self.connection.execute("SELECT age, side, count(*) AS n FROM examples GROUP BY age, side"):
+            counts.setdefault(row["age"], {})[row["side"]] = row["n"]
+        return counts
+
+    def pending(self, family: str, up_to_age: int) -> tuple[int, int]:
+        """(pending, unseen): taught examples that no promoted version of the family knows, and those no run tried."""
+        sql = (
+            "SELECT count(*) AS pending, count(*) FILTER (WHERE lessons.tried_by IS NULL) AS unseen FROM examples"
+            " LEFT JOIN lessons ON lessons.family = ? AND lessons.example_seq = examples.seq"
+            " WHERE side = 'taught' AND age <= ? AND lessons.taught_by IS NULL"
+        )
+        row = self.connection.execute(sql, (family, up_to_age)).fetchone()
+        return row["pending"], row["unseen"]
+
+    def waiting_since(self, family: str, up_to_age: int) -> str | None:
+        """When the family's last run ended, or, before its first, when the oldest pending example came."""
+        last: str | None = self.one("SELECT max(changed_at) FROM runs WHERE family = ?", family)
+        if last is not None:
+            return last
+        sql = "SELECT min(received_at) FROM examples WHERE side = 'taught' AND age <= ?"
+        oldest: str | None = self.one(sql, up_to_age)
+        return oldest
+
+    def trainable(self, up_to_age: int) -> int:
+        """How many examples a run at this age would be taught."""
+        count: int = self.one("SELECT count(*) FROM examples WHERE side = 'taught' AND age <= ?", up_to_age)
+        return count
+
+    def pending_examples(self, family: str, limit: int) -> list[QueuedExample]:
+        """Examples that still wait to be taught, oldest first, later stages included."""
+        sql = (
+            "SELECT examples.* FROM examples LEFT JOIN lessons ON lessons.family = ?"
+            " AND lessons.example_seq = examples.seq WHERE side = 'taught' AND lessons.taught_by IS NULL"
+            " ORDER BY examples.seq LIMIT ?"
+        )
+        return [read_example(row) for row in self.connection.execute(sql, (family, limit))]
+
+    def waiting_by_age(self, family: str) -> dict[int, int]:
+        """How many taught examples of each age no promoted version knows yet."""
+        sql = (
+            "SELECT age, count(*) AS n FROM examples LEFT JOIN lessons ON lessons.family = ?"
+            " AND lessons.example_seq = examples.seq WHERE side = 'taught' AND lessons.taught_by IS NULL GROUP BY age"
+        )
+        return {row["age"]: row["n"] for row in self.connection.execute(sql, (family,))}
+
+    def trained_count(self, family: str, age: int | None = None) -> int:
+        """How many examples the family's promoted versions were taught, of one age or of all."""
+        sql = (
+            "SELECT count(*) FROM lessons JOIN examples ON examples.seq = lessons.example_seq"
+            " WHERE lessons.family = ? AND lessons.taught_by IS NOT NULL AND (? IS NULL OR examples.age = ?)"
+        )
+        count: int = self.one(sql, family, age, age)
+        return count
+
+    def trained_examples(self, family: str) -> Iterator[dict[str, Any]]:
+        """One row for each example that a promoted version was taught, by run and arrival."""
+        sql = (
+            "SELECT examples.id, examples.age, examples.file, examples.line, versions.n, lessons.taught_by"
+            " FROM lessons JOIN examples ON examples.seq = lessons.example_seq"
+            " JOIN versions ON versions.run_id = lessons.taught_by"
+            " WHERE lessons.family = ? ORDER BY versions.n, examples.seq"
+        )
+        for row in self.connection.execute(sql, (family,)):
+            yield {
+                "id": row["id"],
+                "age": row["age"],
+                "file": row["file"],
+                "line": row["line"],
+                "version": f"{family}-v{row['n']}",
+                "run": row["taught_by"],
+            }
+
+    def finished_files(self, family: str) -> list[str]:
+        """Files of the queue that are read to their end and whose taught examples are all in a promoted version."""
+        sql = (
+            "SELECT name FROM files WHERE finished AND retired_to IS NULL"
+            " AND EXISTS (SELECT 1 FROM sightings WHERE sightings.file = files.name)"
+            " AND NOT EXISTS (SELECT 1 FROM sightings JOIN examples ON examples.seq = sightings.example_seq"
+            "   LEFT JOIN lessons ON lessons.family = ? AND lessons.example_seq = examples.seq"
+            "   WHERE sightings.file = files.name AND examples.side = 'taught' AND lessons.taught_by IS NULL)"
+        )
+        return [row["name"] for row in self.connection.execute(sql, (family,))]
+
+    def examples_per_day(self, now: datetime) -> float:
+        """Examples taken in a day since the first."""
+        row = self.connection.execute("SELECT count(*) AS n, min(received_at) AS first FROM examples").fetchone()
+        if not row["n"]:
+            return 0.0
+        age_s = (now - datetime.fromisoformat(row["first"])).total_seconds()
+        return float(row["n"] / max(age_s / 86_400, 1.0))
+
+    def rejections(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest quarantined lines, newest first."""
+        sql = "SELECT file, line, reason, raw, at FROM rejections ORDER BY seq DESC LIMIT ?"
+        return [dict(row) for row in self.connection.execute(sql, (limit,))]
+
+    def rejection_count(self) -> int:
+        """How many lines are quarantined."""
+        count: int = self.one("SELECT count(*) FROM rejections")
+        return count
+
+    # Runs and versions
+
+    def run(self, run_id: str) -> RunRow | None:
+        """One run."""
+        row = self.connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return read_run(row) if row else None
+
+    def runs(self, limit: int = 20) -> list[RunRow]:
+        """The newest runs, newest first."""
+        rows = self.connection.execute("SELECT * FROM runs ORDER BY seq DESC LIMIT ?", (limit,))
+        return [read_run(row) for row in rows]
+
+    def run_count(self) -> int:
+        """How many runs there were."""
+        count: int = self.one("SELECT count(*) FROM runs")
+        return count
+
+    def next_run_id(self) -> str:
+        """The id that the next run will have: `run-0007`."""
+        return f"run-{self.run_count() + 1:04d}"
+
+    def failures(self) -> int:
+        """How many runs have failed since the last one that did not."""
+        sql = (
+            "SELECT count(*) FROM runs WHERE state = 'failed'"
+            " AND seq > (SELECT coalesce(max(seq), 0) FROM runs WHERE state != 'failed')"
+        )
+        count: int = self.one(sql)
+        return count
+
+    def unfinished_run(self) -> RunRow | None:
+        """The run that is under way, if any."""
+        sql = "SELECT * FROM runs WHERE state NOT IN ('promoted', 'rejected', 'failed') ORDER BY seq LIMIT 1"
+        row = self.connection.execute(sql).fetchone()
+        return read_run(row) if row else None
+
+    def receipt(self, run_id: str, step: str) -> dict[str, Any] | None:
+        """What a finished step handed in, or None."""
+        text = self.one("SELECT receipt FROM journal WHERE run_id = ? AND step = ?", run_id, step)
+        return json.loads(text) if text else None
+
+    def answers(self, gguf_sha256: str, ids: Iterable[str]) -> dict[str, Answer]:
+        """Kept exam answers of one GGUF, by example id."""
+        sql = "SELECT * FROM answers WHERE gguf_sha256 = ? AND example_id IN (SELECT value FROM json_each(?))"
+        rows = self.connection.execute(sql, (gguf_sha256, json.dumps(list(ids))))
+        return {row["example_id"]: read_answer(row) for row in rows}
+
+    def versions(self, family: str | None = None) -> list[Version]:
+        """Accepted versions, oldest first, of one family or of all."""
+        sql = "SELECT * FROM versions WHERE ? IS NULL OR family = ? ORDER BY accepted_at, family, n"
+        return [read_version(row) for row in self.connection.execute(sql, (family, family))]
+
+    def promoted_versions(self, family: str) -> list[Version]:
+        """Versions whose promotion is committed, oldest first."""
+        sql = (
+            "SELECT versions.* FROM versions JOIN runs ON runs.id = versions.run_id"
+            " WHERE versions.family = ? AND runs.state = 'promoted' ORDER BY versions.n"
+        )
+        return [read_version(row) for row in self.connection.execute(sql, (family,))]
+
+    def champion(self, family: str) -> Version | None:
+        """The version that the family's alias points to."""
+        sql = (
+            "SELECT versions.* FROM aliases JOIN versions"
+            " ON versions.family = aliases.family AND versions.n = aliases.n WHERE aliases.family = ?"
+        )
+        row = self.connection.execute(sql, (family,)).fetchone()
+        return read_version(row) if row else None
+
+    def registrations(self) -> list[dict[str, Any]]:
+        """What Ollama servers are known to hold."""
+        return [dict(row) for row in self.connection.execute("SELECT * FROM registrations ORDER BY host, name")]
+
+
+def read_example(row: sqlite3.Row) -> QueuedExample:
+    """A row of `examples`."""
+    content = json.loads(row["content"])
+    key: str = row["group_key"]
+    example = Example(
+        messages=tuple(Message.from_json(message) for message in content["messages"]),
+        tools=tuple(content.get("tools", ())),
+        age=row["age"],
+        group=key.removeprefix("group:") if key.startswith("group:") else None,
+        grader=GraderName(row["grader"]) if row["grader"] else None,
+        metadata=json.loads(row["metadata"]),
+    )
+    return QueuedExample(example, row["id"], row["age"], Side(row["side"]), row["file"], row["line"])
+
+
+def read_answer(row: sqlite3.Row) -> Answer:
+    """A row of `answers`."""
+    return Answer(row["example_id"], row["age"], row["answer"], row["score"], bool(row["correct"]))
+
+
+def read_run(row: sqlite3.Row) -> RunRow:
+    """A row of `runs`."""
+    return RunRow(
+        seq=row["seq"],
+        id=row["id"],
+        family=row["family"],
+        age=row["age"],
+        state=RunState(row["state"]),
+        trigger=row["trigger"],
+        spec=json.loads(row["spec"]),
+        reasons=tuple(json.loads(row["reasons"])),
+        report=json.loads(row["report"]) if row["report"] else None,
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+    )
+
+
+def read_version(row: sqlite3.Row) -> Version:
+    """A row of `versions`."""
+    return Version(
+        family=row["family"],
+        n=row["n"],
+        run_id=row["run_id"],
+        age=row["age"],
+        gguf=row["gguf"],
+        gguf_sha256=row["gguf_sha256"],
+        size_bytes=row["size_bytes"],
+        accuracy=Score(row["asked"], row["correct"]),
+        examples=row["examples"],
+        accepted_at=row["accepted_at"],
+    )

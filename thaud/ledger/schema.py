@@ -1,0 +1,159 @@
+"""Tables and migrations. `PRAGMA user_version` counts the migrations applied; each runs once, in one transaction."""
+
+import sqlite3
+from pathlib import Path
+
+from thaud.errors import HomeTooNewError, StorageError
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+
+    -- One row for each file of the drop-box: what of it is committed.
+    CREATE TABLE files (
+        name TEXT PRIMARY KEY,
+        position TEXT NOT NULL,
+        finished INTEGER NOT NULL,
+        retired_to TEXT,
+        seen_at TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE examples (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        age INTEGER NOT NULL,
+        side TEXT NOT NULL CHECK (side IN ('taught', 'held_out')),
+        group_key TEXT NOT NULL,
+        grader TEXT,
+        content TEXT NOT NULL,
+        metadata TEXT NOT NULL,
+        file TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        received_at TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX examples_by_group ON examples (group_key, side);
+    CREATE INDEX examples_by_age ON examples (side, age);
+
+    -- Every place where an example was seen: a file is done when all its examples are.
+    CREATE TABLE sightings (
+        file TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        example_seq INTEGER NOT NULL REFERENCES examples (seq),
+        PRIMARY KEY (file, line)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE rejections (
+        seq INTEGER PRIMARY KEY,
+        file TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        raw TEXT NOT NULL,
+        at TEXT NOT NULL,
+        UNIQUE (file, line, raw)
+    ) STRICT;
+
+    CREATE TABLE runs (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        family TEXT NOT NULL,
+        age INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        trigger TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        reasons TEXT NOT NULL DEFAULT '[]',
+        report TEXT,
+        created_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
+    ) STRICT;
+
+    -- Intent and receipt of each step of a run.
+    CREATE TABLE journal (
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        step TEXT NOT NULL,
+        intent_at TEXT NOT NULL,
+        receipt_at TEXT,
+        receipt TEXT,
+        PRIMARY KEY (run_id, step)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Which examples a family's runs tried, and which promoted run first taught them.
+    CREATE TABLE lessons (
+        family TEXT NOT NULL,
+        example_seq INTEGER NOT NULL REFERENCES examples (seq),
+        tried_by TEXT NOT NULL REFERENCES runs (id),
+        taught_by TEXT REFERENCES runs (id),
+        PRIMARY KEY (family, example_seq)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE answers (
+        gguf_sha256 TEXT NOT NULL,
+        example_id TEXT NOT NULL,
+        age INTEGER NOT NULL,
+        answer TEXT NOT NULL,
+        score REAL NOT NULL,
+        correct INTEGER NOT NULL,
+        PRIMARY KEY (gguf_sha256, example_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE versions (
+        family TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        run_id TEXT NOT NULL UNIQUE REFERENCES runs (id),
+        age INTEGER NOT NULL,
+        gguf TEXT NOT NULL,
+        gguf_sha256 TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        asked INTEGER NOT NULL,
+        correct INTEGER NOT NULL,
+        examples INTEGER NOT NULL,
+        accepted_at TEXT NOT NULL,
+        PRIMARY KEY (family, n)
+    ) STRICT, WITHOUT ROWID;
+
+    -- The champion of each family.
+    CREATE TABLE aliases (
+        family TEXT PRIMARY KEY,
+        n INTEGER NOT NULL,
+        moved_at TEXT NOT NULL
+    ) STRICT;
+
+    -- What each Ollama server is known to hold.
+    CREATE TABLE registrations (
+        host TEXT NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (host, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger up to date. Raises HomeTooNewError for one from a newer THAU."""
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    refuse_newer(found, path)
+    for number, script in enumerate(MIGRATIONS[found:], found + 1):
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version={number};COMMIT;")
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot migrate {path} to schema {number}: {error}") from error
+
+
+def refuse_newer(found: int, path: Path) -> None:
+    """Raise HomeTooNewError where the schema is newer than this program."""
+    if found > len(MIGRATIONS):
+        raise HomeTooNewError(
+            f"{path} has schema {found}, this THAU knows {len(MIGRATIONS)}: upgrade THAU (a newer one wrote this home)"
+        )
