@@ -1,0 +1,252 @@
+"""The states of a run, with scripted steps that write real files; the real steps have tests of their own."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaud.config import Settings
+from thaud.domain import Example, Message, RunState, Side, Trigger
+from thaud.errors import StepError
+from thaud.home import Home
+from thaud.ledger import Ledger, NewExample, NewFile
+from thaud.pipeline import Pipeline
+from thaud.steps.contract import BaseSpec, ExamSpec, ExportSpec, Spec, TrainSpec, write_durably
+
+
+@dataclass
+class ScriptedSteps:
+    """Steps that leave what real ones leave. `right` says whether an exam answer is right; `broken` names a step that
+    fails; `asked` counts the items of each exam.
+    """
+
+    right: bool = True
+    broken: str | None = None
+    wrong_digest: bool = False
+    ran: list[str] = field(default_factory=list)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    weights: bytes = b"weights"
+
+    async def __call__(self, name: str, spec: Spec, kind: type[Any], workdir: Path, on_event: Any) -> Any:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_durably(workdir / "spec.json", spec.model_dump_json().encode())
+        self.ran.append(name)
+        on_event({"event": "start"})
+        if name == self.broken:
+            raise StepError(f"step {name}: broken on purpose")
+        result = getattr(self, name)(spec)
+        write_durably(workdir / "result.json", json.dumps({"ok": True, **result}).encode())
+        return kind.model_validate(result)
+
+    def bases(self, spec: BaseSpec) -> dict[str, Any]:
+        return {"base_dir": f"/bases/{spec.base}", "digest": "d", "architecture": "qwen2", "context_tokens": 4096}
+
+    def train(self, spec: TrainSpec) -> dict[str, Any]:
+        adapter = Path(spec.out_dir) / "adapter_model.safetensors"
+        adapter.parent.mkdir(parents=True)
+        adapter.write_bytes(Path(spec.examples).read_bytes())
+        digest = "0" * 64 if self.wrong_digest else hashlib.sha256(adapter.read_bytes()).hexdigest()
+        numbers = {"steps": 1, "tokens": 1, "supervised_tokens": 1, "first_loss": 1.0, "last_loss": 0.5}
+        rest = {"seconds": 1.0, "peak_memory_bytes": 1, "set_aside": []}
+        return {"adapter_dir": str(adapter.parent), "adapter_sha256": digest, **numbers, **rest}
+
+    def export(self, spec: ExportSpec) -> dict[str, Any]:
+        out = Path(spec.out)
+        out.write_bytes(self.weights + spec.name.encode())
+        digest = hashlib.sha256(out.read_bytes()).hexdigest()
+        return {"gguf": str(out), "gguf_sha256": digest, "size_bytes": out.stat().st_size, "tensors": 1, "seconds": 1.0}
+
+    def exam(self, spec: ExamSpec) -> dict[str, Any]:
+        items = [json.loads(line) for line in Path(spec.items).read_text(encoding="utf-8").splitlines()]
+        self.asked.append((spec.gguf, len(items)))
+        mark = {"answer": "x", "score": float(self.right), "correct": self.right}
+        rows = [{"id": item["id"], "age": item["age"], "role": item["role"], **mark} for item in items]
+        Path(spec.answers).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        digest = hashlib.sha256(Path(spec.gguf).read_bytes()).hexdigest()
+        return {"answers": spec.answers, "gguf_sha256": digest, "asked": len(items), "seconds": 1.0}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path)
+    for folder in made.folders():
+        folder.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def ledger(home: Home):  # noqa: ANN201
+    with Ledger.open(home.ledger) as opened:
+        yield opened
+
+
+def feed(ledger: Ledger, numbers: range, *, age: int = 0) -> None:
+    """One example for each number; every fourth is held out."""
+    examples = []
+    for number in numbers:
+        example = Example((Message("user", f"¿{age}-{number}?"), Message("assistant", str(number))))
+        side = Side.HELD_OUT if number % 4 == 0 else Side.TAUGHT
+        examples.append(NewExample(example, example.id, age, side, f"prompt:{age}-{number}", number))
+    name = f"f{age}-{numbers.start}.jsonl"
+    ledger.take_in(NewFile(name, "{}", True, examples, [(each.line, each.id) for each in examples], ()))
+
+
+def run(pipeline: Pipeline) -> RunState:
+    """Freeze and finish one run."""
+
+    async def whole() -> RunState:
+        spec = await pipeline.freeze(Trigger.EXAMPLES)
+        return await pipeline.finish(spec.id)
+
+    return asyncio.run(whole())
+
+
+def make(home: Home, ledger: Ledger, steps: ScriptedSteps, **settings: Any) -> Pipeline:
+    return Pipeline(home, Settings(**settings), ledger, steps)
+
+
+def test_the_way_to_a_version(home: Home, ledger: Ledger) -> None:
+    """A run ends promoted: number, file in place, alias, age, projections; the exam saw held-out examples alone."""
+    feed(ledger, range(136))
+    steps = ScriptedSteps()
+    assert run(make(home, ledger, steps)) is RunState.PROMOTED
+    champion = ledger.champion("thau-nano")
+    assert champion is not None
+    assert (champion.name, champion.accuracy.n, champion.accuracy.right) == ("thau-nano-v1", 34, 34)
+    assert hashlib.sha256(Path(champion.gguf).read_bytes()).hexdigest() == champion.gguf_sha256
+    assert ledger.age == 1
+    assert json.loads(home.progress.read_bytes())["current_age"] == 1
+    assert len(home.trained_examples.read_text(encoding="utf-8").splitlines()) == 102
+    assert steps.ran == ["bases", "train", "export", "exam"]
+    taught = (home.runs / "run-0001" / "train" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    held_out = set(ledger.ids_by_age(Side.HELD_OUT, 15)[0])
+    assert len(taught) == 102
+    assert not held_out & {json.loads(line)["id"] for line in taught}
+
+
+def test_the_age_stays_without_enough_examples(home: Home, ledger: Ledger) -> None:
+    """A perfect exam does not advance an age whose examples are too few."""
+    feed(ledger, range(120))
+    assert run(make(home, ledger, ScriptedSteps())) is RunState.PROMOTED
+    assert ledger.age == 0
+
+
+def test_a_worse_challenger_gets_no_number(home: Home, ledger: Ledger) -> None:
+    """Rejected: a report and reasons, no version, the champion stays, its GGUF is kept and the challenger's is not."""
+    feed(ledger, range(136))
+    settings = {"stages": {0: {"min_accuracy": 1.0, "min_examples": 1000}}}
+    steps = ScriptedSteps()
+    run(make(home, ledger, steps, **settings))
+    feed(ledger, range(136, 200))
+    steps.right = False
+    assert run(make(home, ledger, steps, **settings)) is RunState.REJECTED
+    assert [version.n for version in ledger.versions()] == [1]
+    row = ledger.run("run-0002")
+    assert row is not None
+    assert "worse at age 0" in row.reasons[0]
+    assert row.report is not None
+    assert not (home.runs / "run-0002" / "export" / "model.gguf").exists()
+    assert ledger.pending("thau-nano", 0) == (48, 0)
+
+
+def test_the_champion_is_asked_only_what_is_new(home: Home, ledger: Ledger) -> None:
+    """Its kept answers serve again: only the sixteen new held-out items are put to it."""
+    feed(ledger, range(136))
+    settings = {"stages": {0: {"min_examples": 1000}}}
+    run(make(home, ledger, ScriptedSteps(), **settings))
+    feed(ledger, range(136, 200))
+    steps = ScriptedSteps(weights=b"better")
+    assert run(make(home, ledger, steps, **settings)) is RunState.PROMOTED
+    (_, challenger), (champion_gguf, champion) = steps.asked
+    assert (challenger, champion) == (50 + 50, 16)
+    assert champion_gguf.endswith("thau-nano-v1/model.gguf")
+
+
+@pytest.mark.parametrize("step", ["train", "export", "exam"])
+def test_a_failed_step_fails_its_run_with_its_words(home: Home, ledger: Ledger, step: str) -> None:
+    """FAILED carries what the step said; nothing was promoted; the next run can succeed."""
+    feed(ledger, range(136))
+    assert run(make(home, ledger, ScriptedSteps(broken=step))) is RunState.FAILED
+    row = ledger.run("run-0001")
+    assert row is not None
+    assert row.reasons == (f"step {step}: broken on purpose",)
+    assert ledger.versions() == []
+    assert run(make(home, ledger, ScriptedSteps())) is RunState.PROMOTED
+
+
+def test_a_lying_step_is_found_out(home: Home, ledger: Ledger) -> None:
+    """The artefact's digest is taken again; a file that is not what its step said fails the run."""
+    feed(ledger, range(136))
+    assert run(make(home, ledger, ScriptedSteps(wrong_digest=True))) is RunState.FAILED
+    row = ledger.run("run-0001")
+    assert row is not None
+    assert "its step said" in row.reasons[0]
+
+
+def test_a_base_that_is_not_there_freezes_nothing(home: Home, ledger: Ledger) -> None:
+    """Without a base there is no run, and the examples stay unseen."""
+    feed(ledger, range(136))
+    with pytest.raises(StepError, match="bases: broken"):
+        run(make(home, ledger, ScriptedSteps(broken="bases")))
+    assert ledger.runs() == []
+    assert ledger.pending("thau-nano", 0) == (102, 102)
+
+
+class Interrupted(BaseException):
+    """As good as a SIGKILL to the code under test: nothing handles it."""
+
+
+@pytest.mark.parametrize("after", ["bases", "train", "export", "exam"])
+def test_a_restart_goes_on_after_the_last_receipt(home: Home, ledger: Ledger, after: str) -> None:
+    """Interrupted when a step has left its result but no receipt, the next life repeats nothing and ends the same."""
+    feed(ledger, range(136))
+    steps = ScriptedSteps()
+
+    async def die_after(name: str, spec: Spec, kind: type[Any], workdir: Path, on_event: Any) -> Any:
+        result = await steps(name, spec, kind, workdir, on_event)
+        if name == after:
+            raise Interrupted
+        return result
+
+    with pytest.raises(Interrupted):
+        run(Pipeline(home, Settings(), ledger, die_after))
+    second = make(home, ledger, steps)
+    unfinished = ledger.unfinished_run()
+    state = run(second) if unfinished is None else asyncio.run(second.finish(unfinished.id))
+    assert state is RunState.PROMOTED
+    assert steps.ran == ["bases", "train", "export", "exam"]
+    assert [version.n for version in ledger.versions()] == [1]
+
+
+def test_a_crash_between_acceptance_and_promotion_is_repaired(home: Home, ledger: Ledger) -> None:
+    """A version that has its number but not its place gets it on the next start, once."""
+    feed(ledger, range(136))
+    steps = ScriptedSteps()
+    pipeline = make(home, ledger, steps)
+
+    async def until_accepted() -> str:
+        spec = await pipeline.freeze(Trigger.EXAMPLES)
+        for step in (pipeline.train, pipeline.export, pipeline.examine, pipeline.judge):
+            await step(spec)
+        pipeline.put_in_place(spec, ledger.versions()[0])
+        return spec.id
+
+    run_id = asyncio.run(until_accepted())
+    assert ledger.champion("thau-nano") is None
+    assert asyncio.run(make(home, ledger, steps).finish(run_id)) is RunState.PROMOTED
+    assert [version.name for version in ledger.versions()] == ["thau-nano-v1"]
+    assert ledger.champion("thau-nano") is not None
+
+
+def test_progress_is_told_for_the_watcher(home: Home, ledger: Ledger) -> None:
+    """Each step's own events and the verdict are in the run's progress file, one JSON object a line."""
+    feed(ledger, range(136))
+    run(make(home, ledger, ScriptedSteps()))
+    lines = (home.runs / "run-0001" / "progress.ndjson").read_text(encoding="utf-8").splitlines()
+    events = [(row["step"], row["event"]) for row in map(json.loads, lines)]
+    assert events == [(step, "start") for step in ("bases", "train", "export", "exam")] + [("promote", "verdict")]
+    assert json.loads(lines[-1])["version"] == "thau-nano-v1"

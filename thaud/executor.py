@@ -1,0 +1,97 @@
+"""Run a step as a child process: spec -> child -> result. A cluster executor would keep the same signature.
+
+Owns the process (its group, its leash, its end) and the parsing of what it says; refuses to know what a step does.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thaud.errors import StepError
+from thaud.steps.contract import RESULT, SPEC, Spec, write_durably
+
+LINE_LIMIT = 1 << 20
+STDERR = "stderr.log"
+OnEvent = Callable[[dict[str, Any]], None]
+ResultT = TypeVar("ResultT", bound=Spec)
+
+
+async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on_event: OnEvent) -> ResultT:
+    """Run `python -m thaud.steps.NAME WORKDIR` to its end and read its result.
+
+    Raises StepError with the child's own words, or with how it died. Cancelling kills the child's whole group.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / RESULT).unlink(missing_ok=True)
+    write_durably(workdir / SPEC, spec.model_dump_json(indent=2).encode())
+    with (workdir / STDERR).open("wb") as stderr:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            f"thaud.steps.{name}",
+            str(workdir),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            limit=LINE_LIMIT,
+            start_new_session=True,
+        )
+    try:
+        await follow(child, on_event)
+        code = await child.wait()
+    finally:
+        await end(child)
+    return read_result(name, kind, workdir, code)
+
+
+async def follow(child: asyncio.subprocess.Process, on_event: OnEvent) -> None:
+    """Hand each line of progress on; whatever is no JSON object is the libraries' chatter and is dropped."""
+    assert child.stdout is not None
+    async for line in child.stdout:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            on_event(event)
+
+
+async def end(child: asyncio.subprocess.Process) -> None:
+    """Leave nothing running: SIGKILL to the group, and wait."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+def read_result(name: str, kind: type[ResultT], workdir: Path, code: int) -> ResultT:
+    """The result that a finished step left. Raises StepError where it left none or a failure."""
+    try:
+        result = json.loads((workdir / RESULT).read_bytes())
+    except (OSError, ValueError):
+        raise StepError(f"step {name} died ({how_it_died(code)}): {last_words(workdir)}") from None
+    if not result.pop("ok"):
+        raise StepError(f"step {name}: {result['error']}")
+    return kind.model_validate(result)
+
+
+def how_it_died(code: int) -> str:
+    """An exit status in words."""
+    if code == -signal.SIGKILL:
+        return "SIGKILL; the kernel does that when memory runs out"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def last_words(workdir: Path) -> str:
+    """Last line of the child's standard error, and where the rest is."""
+    path = workdir / STDERR
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1] if lines else 'it said nothing'} (see {path})"

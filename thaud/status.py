@@ -1,0 +1,133 @@
+"""What THAU is, knows and waits for, as one report: ledger and settings in, plain values out.
+
+`thau status`, `GET /status` and `GET /stats` show it; words for people are the CLI's.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from thaud.config import Settings
+from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
+from thaud.domain import RunState, Score, Stage
+from thaud.ledger import LedgerReader
+
+
+def current_stage(ledger: LedgerReader, settings: Settings) -> Stage:
+    """The stage that THAU is in."""
+    return stage_at(stages_with(settings.stages), ledger.age)
+
+
+def current_readiness(ledger: LedgerReader, settings: Settings) -> Readiness:
+    """How far the champion meets the current stage's criteria."""
+    stages = stages_with(settings.stages)
+    stage = stage_at(stages, ledger.age)
+    champion = ledger.champion(settings.family)
+    score = champion.accuracy if champion and champion.age == stage.age else None
+    return readiness(
+        stage,
+        ledger.trained_count(settings.family, stage.age),
+        score,
+        min_items=settings.exam.min_items,
+        last=next_stage(stages, stage.age) is None,
+    )
+
+
+def score_json(score: Score | None) -> dict[str, Any] | None:
+    """A score for reports, or null."""
+    return score.to_json() if score else None
+
+
+def report_cognitive(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
+    """The age, and what the next one takes. `progress_pct` is that of the examples, 0 to 100."""
+    stage = current_stage(ledger, settings)
+    ready = current_readiness(ledger, settings)
+    return {
+        "current_age": stage.age,
+        "stage": stage.name,
+        "context_tokens": stage.context_tokens,
+        "progress": {
+            "examples": ready.examples,
+            "min_examples": ready.min_examples,
+            "progress_pct": min(100, round(100 * ready.examples / ready.min_examples)),
+            "accuracy": score_json(ready.score),
+            "min_accuracy": ready.min_accuracy,
+            "min_items": ready.min_items,
+            "can_advance": ready.ready,
+            "blockers": [str(blocker) for blocker in ready.blockers],
+        },
+    }
+
+
+def report_service(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
+    """Totals: what was taken in, taught and refused."""
+    pending, unseen = ledger.pending(settings.family, ledger.age)
+    counts = ledger.counts_by_age()
+    runs = ledger.runs(limit=1)
+    return {
+        "total_examples": sum(sum(sides.values()) for sides in counts.values()),
+        "total_examples_trained": ledger.trained_count(settings.family),
+        "trainings_completed": len(ledger.versions(settings.family)),
+        "pending": pending,
+        "pending_unseen": unseen,
+        "waiting_by_age": {str(age): n for age, n in ledger.waiting_by_age(settings.family).items()},
+        "held_out": sum(sides.get("held_out", 0) for sides in counts.values()),
+        "rejected_lines": ledger.rejection_count(),
+        "auto_train_enabled": settings.training.auto_train_enabled,
+        "last_run": report_run(runs[0]) if runs else None,
+    }
+
+
+def report_run(run: Any) -> dict[str, Any]:
+    """A run in short."""
+    return {
+        "id": run.id,
+        "state": str(run.state),
+        "age": run.age,
+        "trigger": run.trigger,
+        "reasons": list(run.reasons),
+        "created_at": run.created_at,
+        "changed_at": run.changed_at,
+    }
+
+
+def report_status(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
+    """Everything that `thau status` shows."""
+    champion = ledger.champion(settings.family)
+    unfinished = ledger.unfinished_run()
+    return {
+        "model": champion.name if champion else None,
+        "size": settings.size,
+        "family": settings.family,
+        "version": champion.n if champion else None,
+        "running": report_run(unfinished) if unfinished else None,
+        "cognitive": report_cognitive(ledger, settings),
+        "service": report_service(ledger, settings),
+        "ollama": ledger.registrations(),
+    }
+
+
+def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
+    """`GET /stats`: the status with history and the guide's key figures."""
+    status = report_status(ledger, settings)
+    advances = [event for event in ledger.events(1000) if event["kind"] == "age_advanced"]
+    return {
+        **status,
+        "versions": [
+            {
+                "name": version.name,
+                "n": version.n,
+                "age": version.age,
+                "accuracy": version.accuracy.to_json(),
+                "size_bytes": version.size_bytes,
+                "examples": version.examples,
+                "accepted_at": version.accepted_at,
+            }
+            for version in ledger.versions(settings.family)
+        ],
+        "runs": [report_run(run) for run in ledger.runs()],
+        "metrics": {
+            "examples_per_day": ledger.examples_per_day(datetime.now(UTC)),
+            "advances": advances,
+            "rejected_runs": sum(run.state is RunState.REJECTED for run in ledger.runs(1000)),
+        },
+    }

@@ -1,0 +1,191 @@
+"""The contract of a step: spec.json in, progress as NDJSON on stdout, result.json written last.
+
+    python -m thaud.steps.NAME WORKDIR
+
+WORKDIR holds `spec.json`. The step writes its artefacts where the spec says and, last of all, `WORKDIR/result.json`,
+by temporary name, fsync and rename: where it exists, the step is over. `{"ok": true, ...}` is a success; a failure that
+the step understands is `{"ok": false, "error": "one line for people"}` and exit code 1. A child that dies leaves no
+result. Standard input is a leash: the parent holds its other end, and when it closes (the parent died) the step exits
+at once.
+
+This module knows the specs and the files; it refuses to know torch, GGUF or llama.cpp.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from thaud.errors import ThauError
+
+SPEC, RESULT = "spec.json", "result.json"
+LEASH_BROKEN = 75
+
+
+class Spec(BaseModel):
+    """Base of the specs and results: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseSpec(Spec):
+    """Find a base model: a shipped name, a folder, or a hub id."""
+
+    base: str
+
+
+class BaseResult(Spec):
+    """Where the base is, and the digest of what decides an outcome in it."""
+
+    base_dir: str
+    digest: str
+    architecture: str
+    context_tokens: int
+
+
+class TrainSpec(Spec):
+    """Train a fresh LoRA adapter. `examples` is JSONL, one {"id", "messages", "tools"?} a line, in the frozen order."""
+
+    base_dir: str
+    examples: str
+    out_dir: str
+    context_tokens: int
+    seed: int
+    learning_rate: float
+    epochs: int
+    rank: int = 32
+    alpha: int = 64
+    batch_examples: int = 16
+    threads: int = 0
+
+
+class TrainResult(Spec):
+    """What training made. `set_aside` names examples that could not be trained, each with its reason."""
+
+    adapter_dir: str
+    adapter_sha256: str
+    steps: int
+    tokens: int
+    supervised_tokens: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+    peak_memory_bytes: int
+    set_aside: list[dict[str, str]]
+
+
+ExportKind = Literal["f16", "q8_0"]
+
+
+class ExportSpec(Spec):
+    """Merge base and adapter (None: the base alone) into one GGUF at `out`."""
+
+    base_dir: str
+    adapter_dir: str | None
+    out: str
+    kind: ExportKind
+    name: str
+    context_tokens: int
+
+
+class ExportResult(Spec):
+    """The file that was written, with its digest taken on the way."""
+
+    gguf: str
+    gguf_sha256: str
+    size_bytes: int
+    tensors: int
+    seconds: float
+
+
+class ExamSpec(Spec):
+    """Ask a GGUF every item. `items` is JSONL: {"id", "age", "messages", "tools"?, "grader"?, "role"}; the last message
+    is the expected answer; role is "held_out" or "recall".
+    """
+
+    gguf: str
+    items: str
+    answers: str
+    context_tokens: int
+    max_new_tokens: int = 64
+    threads: int = 0
+
+
+class ExamResult(Spec):
+    """Where the answers are: JSONL {"id", "age", "role", "answer", "score", "correct"}, in the order of the items."""
+
+    answers: str
+    gguf_sha256: str
+    asked: int
+    seconds: float
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+Emit = Callable[..., None]
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Write one line of progress, e.g. emit("step", step=3, steps=90, loss=1.2)."""
+    sys.stdout.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def usable_cores(threads: int) -> int:
+    """A spec's `threads`; every core this process may use where it is 0."""
+    return threads or len(os.sched_getaffinity(0))
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Temporary name in the same folder, fsync, rename, fsync the folder: afterwards the file is whole or not there."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as sink:
+        sink.write(data)
+        sink.flush()
+        os.fsync(sink.fileno())
+    temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def hold_leash() -> None:
+    """Exit at once when standard input closes: the daemon that started this step is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(LEASH_BROKEN)
+
+    threading.Thread(target=wait, daemon=True, name="leash").start()
+
+
+def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) -> int:
+    """The body of every step's door: read the spec, work, write the result. Returns the exit code."""
+    workdir = Path(argv[1])
+    hold_leash()
+    try:
+        spec = kind.model_validate_json((workdir / SPEC).read_bytes())
+        result = {"ok": True, **work(spec).model_dump()}
+    except ThauError as error:
+        result = {"ok": False, "error": str(error)}
+    except OSError as error:
+        result = {
+            "ok": False,
+            "error": f"{error.strerror}: {error.filename or 'the step'} (disk full or no permission?)",
+        }
+    except MemoryError:
+        result = {"ok": False, "error": "out of memory: choose a smaller size or a shorter context"}
+    write_durably(workdir / RESULT, json.dumps(result, indent=2).encode())
+    return 0 if result["ok"] else 1

@@ -1,0 +1,16 @@
+"""The notify protocol of systemd (sd_notify(3)): ready, alive, stopping. Silent where there is no systemd.
+
+Owns the datagrams; the socket's address and the watchdog interval arrive from the environment through config.
+"""
+
+import socket
+
+
+def notify(address: str | None, state: str) -> None:
+    """Send one state, e.g. `READY=1`; an address that starts with @ is an abstract socket."""
+    if not address:
+        return
+    target = "\0" + address[1:] if address.startswith("@") else address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.connect(target)
+        sender.sendall(state.encode())
