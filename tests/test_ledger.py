@@ -1,5 +1,6 @@
 """The ledger on a real SQLite file."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,16 @@ def test_what_went_in_comes_out(ledger: Ledger) -> None:
     (found,) = ledger.examples([new(5).id])
     assert (found.example.messages, found.age, found.side) == (new(5).example.messages, 3, Side.HELD_OUT)
     assert (found.file, found.line, found.id) == ("a.jsonl", 5, found.example.id)
+
+
+def test_tools_keep_the_order_of_their_keys(ledger: Ledger) -> None:
+    """A tool comes back as it went in, since templates print it in that order and the server expects it."""
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"z": 1, "a": 2}}}
+    example = Example((Message("user", "u"), Message("assistant", "a")), tools=(tool,))
+    ledger.take_in(batch("a.jsonl", NewExample(example, example.id, 0, Side.TAUGHT, "prompt:t", 1)))
+    (found,) = ledger.examples([example.id])
+    assert json.dumps(found.example.tools[0]) == json.dumps(tool)
+    assert found.example.id == example.id
 
 
 def test_an_id_that_is_missing_is_named(ledger: Ledger) -> None:

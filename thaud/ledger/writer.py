@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from thaud.domain import Answer, Example, RunSpec, RunState, Side, Version, canonical_json
+from thaud.domain import Answer, Example, RunSpec, RunState, Side, Version
 from thaud.errors import StorageError
 from thaud.ledger.reader import LedgerReader
 from thaud.ledger.schema import migrate
@@ -149,8 +149,10 @@ class Ledger(LedgerReader):
             new.side,
             new.group_key,
             example.grader,
-            canonical_json(example.content),
-            canonical_json(dict(example.metadata)),
+            json.dumps(
+                example.content, ensure_ascii=False
+            ),  # keys keep their order: templates print tools as they come
+            json.dumps(dict(example.metadata), ensure_ascii=False),
             file,
             new.line,
             self.now(),

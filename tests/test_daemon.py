@@ -1,0 +1,172 @@
+"""A real daemon without training: it takes in, obeys, resets, and ends in order."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.testkit.daemon import look, make_home, running, start, thau, wait_until
+from thaud.home import Home
+from thaud.ledger import Ledger, LedgerReader
+
+LINE = json.dumps({"instruction": "¿Color del cielo?", "output": "azul"}) + "\n"
+NO_TRAINING = {"AUTO_TRAIN_ENABLED": "false"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_home(tmp_path / "home")
+
+
+def taken(home: Home) -> int:
+    return sum(sum(sides.values()) for sides in look(home, LedgerReader.counts_by_age).values())
+
+
+def lines(count: int, start_at: int = 0) -> str:
+    rows = (
+        {"instruction": f"¿Cuánto es {n} más {n}?", "output": str(2 * n)} for n in range(start_at, start_at + count)
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_dropped_file_is_enough(home: Home) -> None:
+    """A file renamed or copied into the drop-box is in the ledger, bad lines quarantined, without another step."""
+    with running(home, **NO_TRAINING):
+        (home.queue / "facts.jsonl").write_text(lines(50) + "{oops\n", encoding="utf-8")
+        wait_until(lambda: taken(home) == 50, what="50 examples")
+        wait_until(lambda: (home.rejected / "facts.jsonl").exists(), what="the quarantine")
+    (row,) = map(json.loads, (home.rejected / "facts.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (row["file"], row["line"], row["raw"]) == ("facts.jsonl", 51, "{oops")
+    assert (home.queue / "facts.jsonl").exists()
+
+
+def test_what_was_dropped_while_nobody_looked_is_taken_in_once(home: Home) -> None:
+    """Files from before the start are read; restarting reads nothing twice."""
+    (home.queue / "before.jsonl").write_text(lines(10), encoding="utf-8")
+    for _ in range(2):
+        with running(home, **NO_TRAINING):
+            wait_until(lambda: taken(home) == 10, what="10 examples")
+    assert taken(home) == 10
+
+
+def test_appended_lines_and_a_late_last_line(home: Home) -> None:
+    """Lines appended later are taken in; an unterminated last line counts when the file is quiet."""
+    file = home.queue / "log.jsonl"
+    with running(home, **NO_TRAINING):
+        file.write_text(lines(2), encoding="utf-8")
+        wait_until(lambda: taken(home) == 2, what="2 examples")
+        with file.open("a", encoding="utf-8") as more:
+            more.write(lines(1, 2).rstrip("\n"))
+        wait_until(lambda: taken(home) == 3, what="the unterminated line")
+
+
+def test_the_folder_may_be_deleted_and_made_again(home: Home) -> None:
+    """A drop-box made anew is watched again, without a restart."""
+    with running(home, **NO_TRAINING, THAU_QUEUE__RESCAN_S="0.3"):
+        shutil.rmtree(home.queue)
+        wait_until(lambda: "watch_renewed" in home.service_log.read_text(encoding="utf-8"), what="a renewed watch")
+        home.queue.mkdir(exist_ok=True)
+        (home.queue / "new.jsonl").write_text(LINE, encoding="utf-8")
+        wait_until(lambda: taken(home) == 1, what="the example")
+
+
+def test_a_second_daemon_is_refused(home: Home) -> None:
+    """One line, naming the process that is there; exit code 4; the first goes on."""
+    with running(home, **NO_TRAINING) as first:
+        second = thau(home.root, "start")
+        assert second.returncode == 4
+        assert f"process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert first.poll() is None
+
+
+def test_a_newer_home_is_refused(home: Home) -> None:
+    """A ledger from a newer THAU ends the start with exit code 5 and the way out."""
+    with Ledger.open(home.ledger) as ledger:
+        ledger.connection.execute("PRAGMA user_version=99")
+    refused = thau(home.root, "start")
+    assert refused.returncode == 5
+    assert "upgrade THAU" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_taken_port_is_one_clear_line(home: Home) -> None:
+    """The port, and how to choose another; no traceback; nothing left running."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        refused = thau(home.root, "start", THAU_API__PORT=port)
+    assert refused.returncode != 0
+    assert port in refused.stderr
+    assert "THAU_API__PORT" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_deleting_the_progress_file_resets_the_age(home: Home) -> None:
+    """The guide's way: remove cognitive_progress.json and restart; the age is 0 and the reset is an event."""
+    with running(home, **NO_TRAINING):
+        pass
+    with Ledger.open(home.ledger) as ledger, ledger.transaction():
+        ledger.set_age(3, "age_advanced")
+    home.progress.unlink()
+    with running(home, **NO_TRAINING):
+        assert look(home, lambda ledger: ledger.age) == 0
+        assert json.loads(home.progress.read_bytes())["current_age"] == 0
+    assert look(home, lambda ledger: [event["kind"] for event in ledger.events(1)]) == ["reset"]
+
+
+def test_reset_works_with_and_without_a_daemon(home: Home) -> None:
+    """`thau reset --yes` reaches a running daemon, and works alone."""
+    for with_daemon in (True, False):
+        with Ledger.open(home.ledger) as ledger, ledger.transaction():
+            ledger.set_age(1, "age_advanced")
+        if with_daemon:
+            with running(home, **NO_TRAINING):
+                assert thau(home.root, "reset", "--yes").returncode == 0
+                wait_until(lambda: look(home, lambda ledger: ledger.age) == 0, what="age 0")
+        else:
+            assert thau(home.root, "reset", "--yes").returncode == 0
+        assert look(home, lambda ledger: ledger.age) == 0
+
+
+def test_training_on_nothing_says_so(home: Home) -> None:
+    """`thau train` with no example is an event, not a run."""
+    with running(home, **NO_TRAINING):
+        thau(home.root, "train")
+        wait_until(
+            lambda: "nothing_to_train" in [event["kind"] for event in look(home, lambda ledger: ledger.events())],
+            what="the event",
+        )
+    assert look(home, lambda ledger: ledger.runs()) == []
+
+
+def test_systemd_hears_ready_alive_and_stopping(home: Home, tmp_path: Path) -> None:
+    """READY=1 when it can work, WATCHDOG=1 within the interval, STOPPING=1 at the end."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        systemd.settimeout(30)
+        environment = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "200000"}
+        with running(home, **NO_TRAINING, **environment):
+            heard = {systemd.recv(100)}
+            while b"WATCHDOG=1" not in heard or b"READY=1" not in heard:
+                heard.add(systemd.recv(100))
+        while b"STOPPING=1" not in heard:
+            heard.add(systemd.recv(100))
+    assert heard == {b"READY=1", b"WATCHDOG=1", b"STOPPING=1"}
+
+
+def test_sigkill_and_start_again_loses_nothing(home: Home) -> None:
+    """Killed while files pour in, and started again: every line is there once."""
+    daemon = start(home, **NO_TRAINING)
+    for number in range(20):
+        (home.queue / f"part-{number}.jsonl").write_text(lines(100, number * 100), encoding="utf-8")
+        if number == 10:
+            os.kill(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+    with running(home, **NO_TRAINING):
+        wait_until(lambda: taken(home) == 2000, what="2000 examples")
+    assert look(home, lambda ledger: ledger.one("PRAGMA integrity_check")) == "ok"

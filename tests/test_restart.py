@@ -1,0 +1,60 @@
+"""SIGKILL of a real daemon in each step of a real run on nano: nothing is lost, nothing is doubled."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.testkit.daemon import look, make_home, running, start, wait_until
+from thaud.domain import RunState, Side
+from thaud.home import Home
+from thaud.ledger import LedgerReader
+
+SMALL_RUN = {"THAU_TRAINING__EPOCHS": "1", "THAU_TRAINING__MIN_NEW_EXAMPLES": "8", "THAU_GATE__ALPHA": "0"}
+DATASET = Path(__file__).parent.parent / "data" / "datasets" / "age_0_newborn.jsonl"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = make_home(tmp_path / "home")
+    some = DATASET.read_text(encoding="utf-8").splitlines(keepends=True)[:48]
+    (made.queue / "age_0_some.jsonl").write_text("".join(some), encoding="utf-8")
+    return made
+
+
+def steps_told(home: Home) -> set[str]:
+    """Which steps have reported progress."""
+    progress = home.runs / "run-0001" / "progress.ndjson"
+    if not progress.exists():
+        return set()
+    return {json.loads(line)["step"] for line in progress.read_text(encoding="utf-8").splitlines()}
+
+
+def state(home: Home) -> RunState | None:
+    row = look(home, lambda ledger: ledger.run("run-0001"))
+    return row.state if row else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["bases", "train", "export", "exam"])
+def test_killed_in_a_step_it_goes_on_and_ends_once(home: Home, step: str) -> None:
+    """Killed while a step is under way: its child ends too, and the next life takes the same run to one version."""
+    daemon = start(home, **SMALL_RUN)
+    wait_until(lambda: step in steps_told(home) or (home.runs / "run-0001" / step).exists(), 120, f"step {step}")
+    children = psutil.Process(daemon.pid).children(recursive=True)
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    with running(home, **SMALL_RUN):
+        wait_until(lambda: state(home) is RunState.PROMOTED, 180, "the promotion")
+        wait_until(lambda: list(home.trained.iterdir()), what="the trained file's move")
+    with LedgerReader.open(home.ledger) as ledger:
+        assert [version.name for version in ledger.versions()] == ["thau-nano-v1"]
+        assert [run.id for run in ledger.runs()] == ["run-0001"]
+        taught = ledger.ids_by_age(Side.TAUGHT, 0)[0]
+        assert sorted(row["id"] for row in ledger.trained_examples("thau-nano")) == sorted(taught)
+        assert Path(ledger.versions()[0].gguf).is_file()

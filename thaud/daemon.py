@@ -1,0 +1,331 @@
+"""The daemon: one asyncio loop that takes in what is dropped, starts runs, answers HTTP and keeps Ollama in step.
+
+Owns time, signals and the order of things; every decision is curriculum.py's, every effect another module's. It imports
+no heavy library: those live in the steps' child processes.
+
+    watcher ──┐                         ┌─> take in (intake)
+    control ──┼─> wake ──> turn ────────┼─> start a run (pipeline), one at a time
+    timers  ──┘                         └─> retire trained files
+    beside it: HTTP (api), Ollama (reconcile in a thread), signs of life (systemd)
+
+Shutdown: the first SIGTERM or SIGINT ends the turn, kills the step under way (it is repeated on the next start) and
+closes the ledger; a second one exits at once.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from thaud import curriculum
+from thaud.api import serve_http
+from thaud.config import Settings, systemd_environment
+from thaud.control import Request, only_daemon, take
+from thaud.domain import Trigger
+from thaud.errors import StorageError, ThauError
+from thaud.home import Home
+from thaud.intake import Intake
+from thaud.ledger import Ledger
+from thaud.logs import set_up_logging
+from thaud.pipeline import Pipeline
+from thaud.projections import progress_was_deleted, project
+from thaud.serving.address import reachable
+from thaud.serving.reconcile import Outcome, Wanted, reconcile
+from thaud.systemd import notify
+from thaud.watcher import Watcher
+
+AFTER_ERROR_S = 5.0
+AFTER_NO_START_S = 600.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+log = structlog.get_logger()
+
+
+async def serve(home: Home, settings: Settings) -> None:
+    """Be the daemon of a home until a signal comes.
+
+    Raises HomeBusyError, HomeTooNewError or StorageError where it cannot begin.
+    """
+    with only_daemon(home):
+        make_folders(home.folders())
+        set_up_logging(home)
+        with Ledger.open(home.ledger) as ledger:
+            await Daemon(home, settings, ledger).live()
+
+
+def make_folders(folders: Sequence[os.PathLike[str]]) -> None:
+    """Make what is missing. Raises StorageError naming the folder."""
+    for folder in folders:
+        try:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - any path
+        except OSError as error:
+            raise StorageError(f"cannot make {folder}: {error.strerror}; check the owner of its parent") from error
+
+
+class Daemon:
+    """The state of the loop: what woke it, what runs, when to look again."""
+
+    def __init__(self, home: Home, settings: Settings, ledger: Ledger) -> None:
+        self.home = home
+        self.settings = settings
+        self.ledger = ledger
+        self.intake = Intake(home, settings, ledger)
+        self.pipeline = Pipeline(home, settings, ledger)
+        self.wake, self.stopping, self.sync = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.dirty = True
+        self.train_requested = False
+        self.run: asyncio.Task[None] | None = None
+        self.changed_at = self.scanned_at = time.monotonic()
+        self.no_start_before = 0.0
+
+    async def live(self) -> None:
+        """From start to shutdown."""
+        self.install_signals(asyncio.get_running_loop())
+        if progress_was_deleted(self.home, self.ledger):
+            log.warning("age_reset", why="cognitive_progress.json was deleted")
+            self.ledger.reset_age("cognitive_progress.json was deleted")
+        project(self.home, self.ledger, self.settings)
+        watcher = self.start_watcher()
+        try:
+            await self.run_tasks(watcher)
+        except* ThauError as group:
+            raise group.exceptions[0] from None
+        finally:
+            await self.end_run()
+            watcher.stop()
+            log.info("stopped")
+
+    async def run_tasks(self, watcher: Watcher) -> None:
+        """Everything that goes on side by side; where one fails, all end."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            if self.settings.api.enabled:
+                ask = partial(loop.call_soon_threadsafe, self.obey)
+                group.create_task(serve_http(self.home, self.settings, ask, self.stopping))
+            group.create_task(self.turn_until_stopped(watcher))
+            group.create_task(self.keep_ollama_in_step())
+            group.create_task(self.give_signs_of_life())
+
+    async def end_run(self) -> None:
+        """Kill the step under way; its run goes on from its last receipt on the next start."""
+        if self.run is not None:
+            self.run.cancel()
+            await asyncio.wait([self.run])
+
+    def start_watcher(self) -> Watcher:
+        """Watch first, scan afterwards, so that nothing falls between. Raises StorageError."""
+        loop = asyncio.get_running_loop()
+        watcher = Watcher((self.home.queue, self.home.control), lambda: loop.call_soon_threadsafe(self.mark_changed))
+        try:
+            watcher.start()
+        except OSError as error:
+            raise StorageError(f"cannot watch {self.home.queue}: {error.strerror}") from error
+        return watcher
+
+    def install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """TERM and INT end, HUP looks again."""
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.shut_down, number)
+        loop.add_signal_handler(signal.SIGHUP, self.mark_changed)
+
+    def shut_down(self, number: int) -> None:
+        """First signal: end in order. Second: at once."""
+        if self.stopping.is_set():
+            os._exit(128 + number)
+        log.info("stopping", signal=signal.Signals(number).name)
+        notify(systemd_environment()[0], "STOPPING=1")
+        self.stopping.set()
+        self.wake.set()
+        self.sync.set()
+
+    def mark_changed(self) -> None:
+        """Something may have changed in a watched folder."""
+        self.dirty = True
+        self.changed_at = time.monotonic()
+        self.wake.set()
+
+    # The turn
+
+    async def turn_until_stopped(self, watcher: Watcher) -> None:
+        """The main loop. An unforeseen error is logged with its traceback, and the next turn comes a little later."""
+        self.resume()
+        notify(systemd_environment()[0], "READY=1")
+        log.info("ready", home=str(self.home.root), model=self.settings.family, age=self.ledger.age)
+        while not self.stopping.is_set():
+            try:
+                await self.turn(watcher)
+                pause = self.pause_s()
+            except StorageError as error:
+                log.error("paused", reason=str(error))  # noqa: TRY400 - a full disk needs no traceback
+                self.dirty, pause = True, AFTER_ERROR_S
+            except Exception:
+                log.exception("turn_failed")
+                self.dirty, pause = True, AFTER_ERROR_S
+            await wait(self.wake, pause)
+            self.wake.clear()
+
+    async def turn(self, watcher: Watcher) -> None:
+        """Obey, take in, retire, and start a run where one is due."""
+        for request in take(self.home):
+            self.obey(request)
+        due = time.monotonic() - self.scanned_at >= self.settings.queue.rescan_s
+        if due and not watcher.healthy:
+            log.warning("watch_renewed", folder=str(self.home.queue))
+            watcher.renew()
+        if self.dirty or self.intake.waiting or due:
+            self.dirty, self.scanned_at = False, time.monotonic()
+            if await self.intake.take_in():
+                self.changed_at = time.monotonic()
+        self.start_run_where_due()
+
+    def pause_s(self) -> float:
+        """Until when nothing can become due unless something wakes the loop."""
+        queue, now = self.settings.queue, time.monotonic()
+        due = [self.scanned_at + queue.rescan_s]
+        quiet_at = self.changed_at + queue.quiet_s
+        if quiet_at > now:
+            due.append(quiet_at)
+        if self.intake.waiting:
+            due.append(now + queue.settle_s)
+        return max(0.0, min(due) - now) + 0.01
+
+    def obey(self, request: Request) -> None:
+        """Act on a request of the CLI or the HTTP door."""
+        log.info("requested", request=str(request))
+        if request is Request.TRAIN:
+            self.train_requested = True
+            self.no_start_before = 0.0
+        elif request is Request.RESET:
+            self.ledger.reset_age("requested")
+            project(self.home, self.ledger, self.settings)
+        self.dirty = True
+        self.wake.set()
+
+    # Runs
+
+    def resume(self) -> None:
+        """Go on with the run that an earlier life left."""
+        if (unfinished := self.ledger.unfinished_run()) is not None:
+            log.info("run_resumed", run=unfinished.id, state=str(unfinished.state))
+            self.run = asyncio.create_task(self.carry_out(unfinished.id))
+
+    def start_run_where_due(self) -> None:
+        """Start a run where curriculum says so and none is under way."""
+        if self.run is not None or time.monotonic() < self.no_start_before:
+            return
+        training = self.settings.training
+        situation = self.situation()
+        trigger = curriculum.when_to_train(
+            situation,
+            enabled=training.auto_train_enabled,
+            min_new_examples=training.min_new_examples,
+            quiet_s=self.settings.queue.quiet_s,
+            interval_s=training.auto_train_interval_hours * 3600,
+        )
+        if self.train_requested and trigger is None:
+            log.warning("nothing_to_train", age=self.ledger.age)
+            self.ledger.note("nothing_to_train", age=self.ledger.age)
+        self.train_requested = False
+        if trigger is not None:
+            self.run = asyncio.create_task(self.begin(trigger))
+
+    def situation(self) -> curriculum.Situation:
+        """What the ledger and the clock say."""
+        family, age = self.settings.family, self.ledger.age
+        pending, unseen = self.ledger.pending(family, age)
+        since = self.ledger.waiting_since(family, age)
+        ago = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() if since else None
+        return curriculum.Situation(
+            pending=pending,
+            unseen=unseen,
+            trainable=self.ledger.trainable(age),
+            quiet_for_s=time.monotonic() - self.changed_at,
+            last_run_ago_s=ago,
+            failures=self.ledger.failures(),
+            requested=self.train_requested,
+        )
+
+    async def begin(self, trigger: Trigger) -> None:
+        """Freeze a run and carry it out; where it cannot even be frozen, say why and try again later."""
+        try:
+            spec = await self.pipeline.freeze(trigger)
+        except ThauError as error:
+            log.error("run_not_started", reason=str(error))  # noqa: TRY400 - foreseen
+            self.ledger.note("run_not_started", reason=str(error))
+            self.no_start_before = time.monotonic() + AFTER_NO_START_S
+            self.run = None
+            return
+        await self.carry_out(spec.id)
+
+    async def carry_out(self, run_id: str) -> None:
+        """Take a run to its end, then let everything look again."""
+        try:
+            await self.pipeline.finish(run_id)
+            self.intake.retire_trained()
+        except StorageError as error:
+            log.error("paused", reason=str(error))  # noqa: TRY400 - foreseen
+            self.no_start_before = time.monotonic() + AFTER_ERROR_S
+        finally:
+            self.run = None
+            self.sync.set()
+            self.wake.set()
+
+    # Ollama
+
+    async def keep_ollama_in_step(self) -> None:
+        """Reconcile at start, after each run, and on a timer while the server is away."""
+        serving = self.settings.serving
+        while not self.stopping.is_set():
+            self.sync.clear()
+            if serving.ollama_enabled:
+                try:
+                    await self.reconcile_ollama()
+                except ThauError as error:
+                    log.warning("ollama_not_reconciled", reason=str(error))
+            await wait(self.sync, serving.retry_s)
+
+    async def reconcile_ollama(self) -> None:
+        """Make the server hold the family's versions and alias, and remember what it holds."""
+        host, champion = self.settings.serving.ollama_host, self.ledger.champion(self.settings.family)
+        wanted = self.wanted_on_ollama()
+        if champion is None or not wanted or not await asyncio.to_thread(reachable, host):
+            return
+        from thaud.serving.ollama import OllamaServer  # noqa: PLC0415 - httpx only where there is a server
+
+        server = OllamaServer(host)
+        outcome: Outcome = await asyncio.to_thread(reconcile, server, wanted, champion, log.info)
+        for name in (*outcome.kept, *(receipt.name for receipt in outcome.receipts)):
+            self.ledger.register(host, name, "served", "")
+        for name, reason in outcome.failed.items():
+            self.ledger.register(host, name, "failed", reason)
+        alias_state = "served" if outcome.alias_failure is None else "failed"
+        self.ledger.register(host, self.settings.family, alias_state, outcome.alias_failure or champion.name)
+
+    def wanted_on_ollama(self) -> list[Wanted]:
+        """Promoted versions whose file is there, with the context of their stage."""
+        stages = curriculum.stages_with(self.settings.stages)
+        return [
+            Wanted(version, curriculum.stage_at(stages, version.age).context_tokens, ("<|im_end|>",))
+            for version in self.ledger.promoted_versions(self.settings.family)
+            if os.path.exists(version.gguf)  # noqa: PTH110
+        ]
+
+    async def give_signs_of_life(self) -> None:
+        """systemd's watchdog: half the interval it asks for."""
+        address, every_s = systemd_environment()
+        while every_s is not None and not self.stopping.is_set():
+            notify(address, "WATCHDOG=1")
+            await wait(self.stopping, every_s)
+
+
+async def wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Until the event or the time, whichever is first."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
