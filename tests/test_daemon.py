@@ -38,7 +38,7 @@ def test_a_dropped_file_is_enough(home: Home) -> None:
     with running(home, **NO_TRAINING):
         (home.queue / "facts.jsonl").write_text(lines(50) + "{oops\n", encoding="utf-8")
         wait_until(lambda: taken(home) == 50, what="50 examples")
-        wait_until(lambda: (home.rejected / "facts.jsonl").exists(), what="the quarantine")
+        wait_until((home.rejected / "facts.jsonl").exists, what="the quarantine")
     (row,) = map(json.loads, (home.rejected / "facts.jsonl").read_text(encoding="utf-8").splitlines())
     assert (row["file"], row["line"], row["raw"]) == ("facts.jsonl", 51, "{oops")
     assert (home.queue / "facts.jsonl").exists()

@@ -18,7 +18,6 @@ import signal
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 import structlog
 
@@ -102,9 +101,12 @@ class Daemon:
     async def run_tasks(self, watcher: Watcher) -> None:
         """Everything that goes on side by side; where one fails, all end."""
         loop = asyncio.get_running_loop()
+
+        def ask(request: Request) -> None:
+            loop.call_soon_threadsafe(self.obey, request)
+
         async with asyncio.TaskGroup() as group:
             if self.settings.api.enabled:
-                ask = partial(loop.call_soon_threadsafe, self.obey)
                 group.create_task(serve_http(self.home, self.settings, ask, self.stopping))
             group.create_task(self.turn_until_stopped(watcher))
             group.create_task(self.keep_ollama_in_step())
@@ -119,7 +121,11 @@ class Daemon:
     def start_watcher(self) -> Watcher:
         """Watch first, scan afterwards, so that nothing falls between. Raises StorageError."""
         loop = asyncio.get_running_loop()
-        watcher = Watcher((self.home.queue, self.home.control), lambda: loop.call_soon_threadsafe(self.mark_changed))
+
+        def tell_loop() -> None:
+            loop.call_soon_threadsafe(self.mark_changed)
+
+        watcher = Watcher((self.home.queue, self.home.control), tell_loop)
         try:
             watcher.start()
         except OSError as error:
