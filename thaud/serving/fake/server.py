@@ -1,0 +1,300 @@
+"""The fake's HTTP: routes, statuses, streams, faults on demand. A real socket on 127.0.0.1; standard library alone."""
+
+import ipaddress
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, ClassVar, Literal, Self
+
+from thaud.serving.fake.making import create
+from thaud.serving.fake.protocol import BrokenConnection, Refusal
+from thaud.serving.fake.reading import copied, deleted, listed, running, shown
+from thaud.serving.fake.speaking import Speaker
+from thaud.serving.fake.store import CHUNK_BYTES, Store
+
+Generation = Literal["new", "old"]
+VERSIONS = {"new": "0.33.0", "old": "0.24.0"}
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+DIED = "an error was encountered while running the model: unexpected EOF"
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong once on a route, after so many lines of its stream.
+
+    cut: the stream ends early, politely. error: an error line ends it. drop: the connection breaks. busy: 503 at once.
+    """
+
+    route: str
+    kind: Literal["cut", "error", "drop", "busy"]
+    after_lines: int = 0
+
+
+class FakeOllama:
+    """A running fake server; use it as a context manager. `folder` keeps blobs and models over restarts.
+
+    `requests` lists what was asked, as (method, path); `faults` are consumed in order by the routes they name.
+    """
+
+    def __init__(self, generation: Generation = "new", folder: Path | None = None, port: int = 0) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="fake-ollama-") if folder is None else None
+        self.store = Store(folder or Path(self._temporary.name if self._temporary else ""))
+        self.generation: Generation = generation
+        self.speaker = Speaker(self.store, generation == "new")
+        self.faults: list[Fault] = []
+        self.requests: list[tuple[str, str]] = []
+        self.lock = Lock()
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server.daemon_threads = True
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,), name="fake-ollama", daemon=True)
+
+    @property
+    def version(self) -> str:
+        """What /api/version says."""
+        return VERSIONS[self.generation]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop answering and close the socket; a temporary folder goes."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def fault_for(self, route: str) -> Fault | None:
+        """The next fault of a route, which is used up by asking."""
+        with self.lock:
+            fault = next((fault for fault in self.faults if fault.route == route), None)
+            if fault is not None:
+                self.faults.remove(fault)
+            return fault
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection. Answers come as the real server writes them: chunked NDJSON streams, single JSON bodies."""
+
+    fake: ClassVar[FakeOllama]
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    routes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "/": ("GET", "HEAD"),
+        "/api/version": ("GET", "HEAD"),
+        "/api/tags": ("GET", "HEAD"),
+        "/api/ps": ("GET",),
+        "/api/create": ("POST",),
+        "/api/show": ("POST",),
+        "/api/copy": ("POST",),
+        "/api/delete": ("DELETE",),
+        "/api/chat": ("POST",),
+        "/api/generate": ("POST",),
+    }
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Keep quiet."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        self.fake.requests.append((self.command, self.path))
+        try:
+            self._route()
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except (BrokenConnection, BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _route(self) -> None:
+        if not local_host(self.headers.get("Host", "")):
+            raise Refusal(403, None)
+        blob = self.path.startswith("/api/blobs/")
+        methods = ("HEAD", "POST") if blob else self.routes.get(self.path)
+        if methods is None:
+            self._answer(404, b"404 page not found", "text/plain")
+        elif self.command not in methods:
+            allowed = ", ".join(methods)
+            self.close_connection = True
+            self._answer(405, b"405 method not allowed", "text/plain", {"Allow": allowed})
+        elif blob:
+            self._blob(self.path.removeprefix("/api/blobs/"))
+        else:
+            self._call(self.path.removeprefix("/api/").strip("/"))
+
+    def _blob(self, digest: str) -> None:
+        path = self.fake.store.blob(digest)
+        if self.command == "HEAD":
+            self._answer(200 if path.exists() else 404, b"")
+            return
+        if path.exists():
+            self.close_connection = True  # The upload is not read: the connection closes under the sender.
+            self._answer(200, b"")
+            return
+        fault = self.fake.fault_for("blobs")
+        self.fake.store.receive(digest, self._body(fault))
+        self._answer(201, b"")
+
+    def _body(self, fault: Fault | None = None) -> Iterator[bytes]:
+        left = int(self.headers.get("Content-Length") or 0)
+        while left:
+            chunk = self.rfile.read(min(CHUNK_BYTES, left))
+            if not chunk or fault is not None:
+                raise BrokenConnection
+            left -= len(chunk)
+            yield chunk
+
+    def _call(self, route: str) -> None:
+        fake = self.fake
+        plain: dict[str, Callable[[], Any]] = {
+            "version": lambda: {"version": fake.version},
+            "tags": lambda: listed(fake.speaker),
+            "ps": lambda: running(fake.speaker),
+            "show": lambda: shown(fake.speaker, self._json()),
+            "copy": lambda: copied(fake.store, self._json()),
+            "delete": lambda: deleted(fake.store, self._json()),
+        }
+        if not route:
+            self._answer(200, b"Ollama is running", "text/plain; charset=utf-8")
+        elif route in plain:
+            answer = plain[route]()
+            body = b"" if answer is None else go_json(answer)
+            self._answer(200, body, "application/json; charset=utf-8")
+        else:
+            self._stream(route, self._json())
+
+    def _json(self) -> Line:
+        data = b"".join(self._body())
+        if not data:
+            raise Refusal(400, "missing request body")
+        try:
+            body = json.loads(data)
+        except json.JSONDecodeError:
+            raise Refusal(400, "unexpected EOF") from None
+        if not isinstance(body, dict):
+            raise Refusal(400, "json: cannot unmarshal array into Go value of type api.ChatRequest")
+        return body
+
+    def _stream(self, route: str, body: Line) -> None:
+        fault = self.fake.fault_for(route)
+        if fault is not None and fault.kind == "busy":
+            raise Refusal(503, BUSY)
+        if route == "create":
+            lines = create(self.fake.store, body, new=self.fake.generation == "new")
+        else:
+            lines = self.fake.speaker.answer(body, chat=route == "chat")
+        lines = lines if fault is None else faulty(lines, fault)
+        if body.get("stream") is False or "_debug_render_only" in body:
+            self._answer(200, go_json(joined(list(lines))), "application/json; charset=utf-8")
+            return
+        first = list(itertools.islice(lines, 1))  # An error before the first line still has a status of its own.
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in error_as_line(itertools.chain(first, lines)):
+            self._chunk(go_json(line) + b"\n")
+        self._chunk(b"")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.close_connection = True  # Part of the request may be unread.
+        body = b"" if refusal.error is None else go_json({"error": refusal.error})
+        self._answer(refusal.status, body, "application/json; charset=utf-8")
+
+    def _answer(self, status: int, body: bytes, kind: str | None = None, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        if kind is not None and body:
+            self.send_header("Content-Type", kind)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def local_host(header: str) -> bool:
+    """Whether a Host header is one that a server bound to loopback listens to."""
+    host = header.rpartition(":")[0] if header.count(":") == 1 else header.strip("[]")
+    if host == "localhost" or host.endswith((".local", ".localhost", ".internal")):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
+
+
+def faulty(lines: Iterator[Line], fault: Fault) -> Iterator[Line]:
+    """A stream that goes wrong after some lines."""
+    yield from itertools.islice(lines, fault.after_lines)
+    if fault.kind == "error":
+        raise Refusal(500, DIED)
+    if fault.kind == "drop":
+        raise BrokenConnection
+
+
+def error_as_line(lines: Iterator[Line]) -> Iterator[Line]:
+    """Once a line was sent, an error can only be the last one."""
+    try:
+        yield from lines
+    except Refusal as refusal:
+        yield {"error": refusal.error}
+
+
+def joined(lines: list[Line]) -> Line:
+    """What `stream: false` answers: the last line, with all the text and all the calls."""
+    last: Line = dict(lines[-1]) if lines else {"done": False}
+    if "response" in last:
+        last["response"] = "".join(line.get("response", "") for line in lines)
+    elif "message" in last:
+        messages = [line["message"] for line in lines if "message" in line]
+        calls = [call for message in messages for call in message.get("tool_calls", ())]
+        content = "".join(message.get("content", "") for message in messages)
+        last["message"] = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
+    return last
+
+
+def go_json(value: Any) -> bytes:
+    """JSON as Go writes it: compact, with <, > and & escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
