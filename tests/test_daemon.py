@@ -109,7 +109,7 @@ def test_deleting_the_progress_file_resets_the_age(home: Home) -> None:
     """The guide's way: remove cognitive_progress.json and restart; the age is 0 and the reset is an event."""
     with running(home, **NO_TRAINING):
         pass
-    with Ledger.open(home.ledger) as ledger, ledger.transaction():
+    with Ledger.open(home.ledger) as ledger:
         ledger.set_age(3, "age_advanced")
     home.progress.unlink()
     with running(home, **NO_TRAINING):
@@ -121,7 +121,7 @@ def test_deleting_the_progress_file_resets_the_age(home: Home) -> None:
 def test_reset_works_with_and_without_a_daemon(home: Home) -> None:
     """`thau reset --yes` reaches a running daemon, and works alone."""
     for with_daemon in (True, False):
-        with Ledger.open(home.ledger) as ledger, ledger.transaction():
+        with Ledger.open(home.ledger) as ledger:
             ledger.set_age(1, "age_advanced")
         if with_daemon:
             with running(home, **NO_TRAINING):

@@ -219,7 +219,7 @@ from thaud.ledger import Ledger
 ledger = Ledger.open(Path({str(tmp_path / "l.sqlite3")!r}))
 ledger.note("committed")
 with ledger.transaction() as sql:
-    ledger.note("lost")
+    ledger._note("lost")
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9

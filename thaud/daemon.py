@@ -16,8 +16,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -158,7 +159,6 @@ class Daemon:
 
     async def turn_until_stopped(self, watcher: Watcher) -> None:
         """The main loop. An unforeseen error is logged with its traceback, and the next turn comes a little later."""
-        self.resume()
         notify(systemd_environment()[0], "READY=1")
         log.info("ready", home=str(self.home.root), model=self.settings.family, age=self.ledger.age)
         while not self.stopping.is_set():
@@ -193,8 +193,7 @@ class Daemon:
         queue, now = self.settings.queue, time.monotonic()
         due = [self.scanned_at + queue.rescan_s]
         quiet_at = self.changed_at + queue.quiet_s
-        if quiet_at > now:
-            due.append(quiet_at)
+        due += [at for at in (quiet_at, self.no_start_before) if at > now]
         if self.intake.waiting:
             due.append(now + queue.settle_s)
         return max(0.0, min(due) - now) + 0.01
@@ -213,16 +212,18 @@ class Daemon:
 
     # Runs
 
-    def resume(self) -> None:
-        """Go on with the run that an earlier life left."""
-        if (unfinished := self.ledger.unfinished_run()) is not None:
-            log.info("run_resumed", run=unfinished.id, state=str(unfinished.state))
-            self.run = asyncio.create_task(self.carry_out(unfinished.id))
-
     def start_run_where_due(self) -> None:
-        """Start a run where curriculum says so and none is under way."""
+        """Go on with the run that an earlier life or a full disk left, else start one where curriculum says so."""
         if self.run is not None or time.monotonic() < self.no_start_before:
             return
+        if (unfinished := self.ledger.unfinished_run()) is not None:
+            log.info("run_resumed", run=unfinished.id, state=str(unfinished.state))
+            self.run = asyncio.create_task(self.guard(self.carry_out(unfinished.id)))
+        elif (trigger := self.reason_to_train()) is not None:
+            self.run = asyncio.create_task(self.guard(self.begin(trigger)))
+
+    def reason_to_train(self) -> Trigger | None:
+        """What curriculum says now. A request that cannot be met is an event."""
         training = self.settings.training
         situation = self.situation()
         trigger = curriculum.when_to_train(
@@ -236,8 +237,7 @@ class Daemon:
             log.warning("nothing_to_train", age=self.ledger.age)
             self.ledger.note("nothing_to_train", age=self.ledger.age)
         self.train_requested = False
-        if trigger is not None:
-            self.run = asyncio.create_task(self.begin(trigger))
+        return trigger
 
     def situation(self) -> curriculum.Situation:
         """What the ledger and the clock say."""
@@ -256,25 +256,29 @@ class Daemon:
         )
 
     async def begin(self, trigger: Trigger) -> None:
-        """Freeze a run and carry it out; where it cannot even be frozen, say why and try again later."""
-        try:
-            spec = await self.pipeline.freeze(trigger)
-        except ThauError as error:
-            log.error("run_not_started", reason=str(error))  # noqa: TRY400 - foreseen
-            self.ledger.note("run_not_started", reason=str(error))
-            self.no_start_before = time.monotonic() + AFTER_NO_START_S
-            self.run = None
-            return
+        """Freeze a run and carry it out."""
+        spec = await self.pipeline.freeze(trigger)
         await self.carry_out(spec.id)
 
     async def carry_out(self, run_id: str) -> None:
-        """Take a run to its end, then let everything look again."""
+        """Take a run to its end; files whose examples are all trained then leave the queue."""
+        await self.pipeline.finish(run_id)
+        self.intake.retire_trained()
+
+    async def guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let nothing that happens to a run reach the loop: say it, and try again later."""
         try:
-            await self.pipeline.finish(run_id)
-            self.intake.retire_trained()
+            await work
         except StorageError as error:
             log.error("paused", reason=str(error))  # noqa: TRY400 - foreseen
             self.no_start_before = time.monotonic() + AFTER_ERROR_S
+        except ThauError as error:
+            log.error("run_not_started", reason=str(error))  # noqa: TRY400 - foreseen
+            self.no_start_before = time.monotonic() + AFTER_NO_START_S
+            self.ledger.note("run_not_started", reason=str(error))
+        except Exception:
+            log.exception("run_broken")
+            self.no_start_before = time.monotonic() + AFTER_NO_START_S
         finally:
             self.run = None
             self.sync.set()
@@ -304,12 +308,10 @@ class Daemon:
 
         server = OllamaServer(host)
         outcome: Outcome = await asyncio.to_thread(reconcile, server, wanted, champion, log.info)
-        for name in (*outcome.kept, *(receipt.name for receipt in outcome.receipts)):
-            self.ledger.register(host, name, "served", "")
-        for name, reason in outcome.failed.items():
-            self.ledger.register(host, name, "failed", reason)
-        alias_state = "served" if outcome.alias_failure is None else "failed"
-        self.ledger.register(host, self.settings.family, alias_state, outcome.alias_failure or champion.name)
+        known = {(row["host"], row["name"]): (row["state"], row["detail"]) for row in self.ledger.registrations()}
+        for name, held in held_by_server(outcome, self.settings.family, champion.name).items():
+            if known.get((host, name)) != held:
+                self.ledger.register(host, name, *held)
 
     def wanted_on_ollama(self) -> list[Wanted]:
         """Promoted versions whose file is there, with the context of their stage."""
@@ -326,6 +328,14 @@ class Daemon:
         while every_s is not None and not self.stopping.is_set():
             notify(address, "WATCHDOG=1")
             await wait(self.stopping, every_s)
+
+
+def held_by_server(outcome: Outcome, family: str, champion: str) -> dict[str, tuple[str, str]]:
+    """What a reconciliation found, by name: (`served` or `failed`, detail). The alias is named after the family."""
+    held = {name: ("served", "") for name in (*outcome.kept, *(receipt.name for receipt in outcome.receipts))}
+    held |= {name: ("failed", reason) for name, reason in outcome.failed.items()}
+    held[family] = ("failed", outcome.alias_failure) if outcome.alias_failure else ("served", champion)
+    return held
 
 
 async def wait(event: asyncio.Event, timeout_s: float) -> None:

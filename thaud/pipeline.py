@@ -144,7 +144,7 @@ class Pipeline:
         reason = str(error) if isinstance(error, ThauError) else f"{error.strerror}: {error.filename}"
         log.error("run_failed", run=run_id, reason=reason)
         self.ledger.end_run(run_id, RunState.FAILED, [reason])
-        self.tell(run_id, "gate", "verdict", accepted=False, reasons=[reason], version=None)
+        self.tell_verdict(run_id, "gate", [reason])
         self.discard(run_id)
 
     def discard(self, run_id: str) -> None:
@@ -253,7 +253,7 @@ class Pipeline:
         else:
             self.ledger.end_run(spec.id, RunState.REJECTED, verdict.reasons, challenger.to_json())
             log.warning("run_rejected", run=spec.id, reasons=verdict.reasons)
-            self.tell(spec.id, "gate", "verdict", accepted=False, reasons=verdict.reasons, version=None)
+            self.tell_verdict(spec.id, "gate", verdict.reasons)
             self.discard(spec.id)
 
     def number(self, spec: RunSpec, exported: Mapping[str, Any], report: ExamReport) -> Version:
@@ -280,7 +280,7 @@ class Pipeline:
         advance_to = self.age_after(spec, version)
         self.ledger.promote(version, advance_to)
         log.info("version_promoted", version=version.name, age=version.age, advanced_to=advance_to)
-        self.tell(spec.id, "promote", "verdict", accepted=True, version=version.name, reasons=self.row(spec.id).reasons)
+        self.tell_verdict(spec.id, "promote", self.row(spec.id).reasons, version.name)
         project(self.home, self.ledger, self.settings)
 
     def put_in_place(self, spec: RunSpec, version: Version) -> None:
@@ -342,11 +342,16 @@ class Pipeline:
         if self.ledger.run(run_id) is not None:
             self.ledger.intend(run_id, name)
         module = name.partition("-")[0]
-        return await self.step(module, spec, kind, workdir, lambda event: self.tell(run_id, module, **event))
+        return await self.step(module, spec, kind, workdir, lambda event: self.tell(run_id, module, event))
 
-    def tell(self, run_id: str, step: str, event: str, **fields: Any) -> None:
+    def tell_verdict(self, run_id: str, step: str, reasons: Sequence[str], version: str | None = None) -> None:
+        """Say how the run ended."""
+        verdict = {"event": "verdict", "accepted": version is not None, "version": version, "reasons": list(reasons)}
+        self.tell(run_id, step, verdict)
+
+    def tell(self, run_id: str, step: str, event: Mapping[str, Any]) -> None:
         """Add a line to the run's progress, for `thau watch`. A full disk loses progress, not the run."""
-        line = {"at": datetime.now(UTC).isoformat(), "step": step, "event": event, **fields}
+        line = {**event, "at": datetime.now(UTC).isoformat(), "step": step}
         try:
             with (self.folder(run_id) / PROGRESS).open("a", encoding="utf-8") as sink:
                 sink.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 from thaud.config import Settings
 from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
-from thaud.domain import RunState, Score, Stage
+from thaud.domain import RunState, Score, Stage, Version
 from thaud.ledger import LedgerReader
 
 
@@ -90,6 +90,19 @@ def report_run(run: Any) -> dict[str, Any]:
     }
 
 
+def report_version(version: Version) -> dict[str, Any]:
+    """A version in short."""
+    return {
+        "name": version.name,
+        "n": version.n,
+        "age": version.age,
+        "accuracy": version.accuracy.to_json(),
+        "size_bytes": version.size_bytes,
+        "examples": version.examples,
+        "accepted_at": version.accepted_at,
+    }
+
+
 def report_status(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
     """Everything that `thau status` shows."""
     champion = ledger.champion(settings.family)
@@ -112,18 +125,7 @@ def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
     advances = [event for event in ledger.events(1000) if event["kind"] == "age_advanced"]
     return {
         **status,
-        "versions": [
-            {
-                "name": version.name,
-                "n": version.n,
-                "age": version.age,
-                "accuracy": version.accuracy.to_json(),
-                "size_bytes": version.size_bytes,
-                "examples": version.examples,
-                "accepted_at": version.accepted_at,
-            }
-            for version in ledger.versions(settings.family)
-        ],
+        "versions": [report_version(version) for version in ledger.versions(settings.family)],
         "runs": [report_run(run) for run in ledger.runs()],
         "metrics": {
             "examples_per_day": ledger.examples_per_day(datetime.now(UTC)),

@@ -100,13 +100,21 @@ class Ledger(LedgerReader):
         return self.clock().isoformat(timespec="milliseconds")
 
     def note(self, kind: str, **detail: Any) -> None:
-        """Add an event, inside a transaction or as one of its own."""
+        """Add an event."""
+        with self.transaction():
+            self._note(kind, **detail)
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a value."""
+        with self.transaction():
+            self._set_meta(key, value)
+
+    def _note(self, kind: str, **detail: Any) -> None:
         self.connection.execute(
             "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)", (self.now(), kind, json.dumps(detail))
         )
 
-    def set_meta(self, key: str, value: str) -> None:
-        """Remember a value."""
+    def _set_meta(self, key: str, value: str) -> None:
         self.connection.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
@@ -219,7 +227,7 @@ class Ledger(LedgerReader):
                 "UPDATE runs SET reasons = ?, report = coalesce(?, report) WHERE id = ?",
                 (json.dumps(list(reasons)), json.dumps(report) if report else None, run_id),
             )
-            self.note(f"run_{state}", run=run_id, reasons=list(reasons))
+            self._note(f"run_{state}", run=run_id, reasons=list(reasons))
 
     def accept(self, version: Version, reasons: Sequence[str], report: dict[str, Any]) -> None:
         """Commit acceptance: the run has its number."""
@@ -245,7 +253,7 @@ class Ledger(LedgerReader):
                 (json.dumps(list(reasons)), json.dumps(report), version.run_id),
             )
             self.move(sql, version.run_id, RunState.ACCEPTED)
-            self.note("version_accepted", version=version.name, run=version.run_id)
+            self._note("version_accepted", version=version.name, run=version.run_id)
 
     def promote(self, version: Version, advance_to: int | None) -> None:
         """Commit promotion: the alias, what was taught, and the age, together."""
@@ -260,25 +268,28 @@ class Ledger(LedgerReader):
                 (version.run_id, version.family, version.run_id),
             )
             self.move(sql, version.run_id, RunState.PROMOTED)
-            self.note("version_promoted", version=version.name)
+            self._note("version_promoted", version=version.name)
             if advance_to is not None:
-                self.set_age(advance_to, "age_advanced")
+                self._set_age(advance_to, "age_advanced")
 
-    def set_age(self, age: int, kind: str) -> None:
-        """Change the current age, inside a transaction."""
-        self.note(kind, before=self.age, after=age)
-        self.set_meta("age", str(age))
+    def set_age(self, age: int, kind: str, **why: Any) -> None:
+        """Change the current age; examples and versions stay. `kind` names the event."""
+        with self.transaction():
+            self._set_age(age, kind, **why)
+
+    def _set_age(self, age: int, kind: str, **why: Any) -> None:
+        self._note(kind, before=self.age, after=age, **why)
+        self._set_meta("age", str(age))
 
     def reset_age(self, why: str) -> None:
-        """Back to age 0; examples and versions stay."""
-        with self.transaction():
-            self.note("reset", before=self.age, after=0, why=why)
-            self.set_meta("age", "0")
+        """Back to age 0."""
+        self.set_age(0, "reset", why=why)
 
     def register(self, host: str, name: str, state: str, detail: str) -> None:
         """Remember what an Ollama server holds, or why it does not."""
-        self.connection.execute(
-            "INSERT INTO registrations VALUES (?, ?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET"
-            " state = excluded.state, detail = excluded.detail, at = excluded.at",
-            (host, name, state, detail, self.now()),
-        )
+        with self.transaction() as sql:
+            sql.execute(
+                "INSERT INTO registrations VALUES (?, ?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET"
+                " state = excluded.state, detail = excluded.detail, at = excluded.at",
+                (host, name, state, detail, self.now()),
+            )
