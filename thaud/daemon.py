@@ -332,7 +332,7 @@ class Daemon:
 
 def held_by_server(outcome: Outcome, family: str, champion: str) -> dict[str, tuple[str, str]]:
     """What a reconciliation found, by name: (`served` or `failed`, detail). The alias is named after the family."""
-    held = {name: ("served", "") for name in (*outcome.kept, *(receipt.name for receipt in outcome.receipts))}
+    held = dict.fromkeys((*outcome.kept, *(receipt.name for receipt in outcome.receipts)), ("served", ""))
     held |= {name: ("failed", reason) for name, reason in outcome.failed.items()}
     held[family] = ("failed", outcome.alias_failure) if outcome.alias_failure else ("served", champion)
     return held
