@@ -13,6 +13,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from thaud.steps.train.model import old_names_tolerated
+
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -137,7 +139,8 @@ def write_tiny_adapter(folder: Path, base: Path, *, std: float = 0.1, seed: int 
     model = Qwen2ForCausalLM.from_pretrained(base, dtype=torch.float32)
     settings = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, LoraConfig(**{**settings, **changes}))
+    with old_names_tolerated():
+        adapted = get_peft_model(model, LoraConfig(**{**settings, **changes}))
     for name, weight in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weight, std=std)

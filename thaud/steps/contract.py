@@ -12,9 +12,11 @@ This module knows the specs and the files; it refuses to know torch, GGUF or lla
 """
 
 import json
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -130,9 +132,23 @@ Emit = Callable[..., None]
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Write one line of progress, e.g. emit("step", step=3, steps=90, loss=1.2)."""
+    """Write one line of progress, e.g. emit("step", done=3, total=90, loss=1.2)."""
     sys.stdout.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def throttle(say: Emit, every_s: float = 0.2) -> Emit:
+    """`say`, but at most once in `every_s` seconds, except with last=True, which is always said (and not passed on)."""
+    said = -math.inf
+
+    def speak(event: str, *, last: bool, **fields: Any) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if last or now - said >= every_s:
+            said = now
+            say(event, **fields)
+
+    return speak
 
 
 def usable_cores(threads: int) -> int:
@@ -171,10 +187,20 @@ def hold_leash() -> None:
     threading.Thread(target=wait, daemon=True, name="leash").start()
 
 
+def wait_passively() -> None:
+    """Let OpenMP's idle threads sleep. It must be set before torch is loaded.
+
+    Spinning, they take the core that the working thread needs as soon as anything else runs here: two threads on two
+    busy cores trained 270 tokens a second, and 3,300 with sleeping waits.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) -> int:
     """The body of every step's door: read the spec, work, write the result. Returns the exit code."""
     workdir = Path(argv[1])
     hold_leash()
+    wait_passively()
     try:
         spec = kind.model_validate_json((workdir / SPEC).read_bytes())
         result = {"ok": True, **work(spec).model_dump()}

@@ -1,0 +1,193 @@
+"""Conversation and chat template -> prompt text and token pieces.
+
+The one renderer of training, exam and embedded serving. Owns the template environment (the one transformers uses, so
+that the text is the same byte for byte), which part of a conversation is learned, and the promise that control tokens
+typed by a person stay text. Refuses to know tokenizers: whoever has one encodes the pieces in order and joins the ids.
+"""
+
+import itertools
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from thaud.domain import Message, canonical_json
+from thaud.errors import ModelError
+
+if TYPE_CHECKING:
+    from jinja2 import Template, nodes
+    from jinja2.parser import Parser
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Hermes' and Qwen's tags: tokens of their own, but visible text; as control tokens they would vanish from answers.
+VISIBLE_TAGS = frozenset(
+    f"<{slash}{name}>" for name in ("tool_call", "tool_response", "tools", "think") for slash in ("", "/")
+)
+MARKERS = range(0x100000, 0x10FFFE)
+
+
+class Piece(NamedTuple):
+    """A stretch of a rendered conversation, NFC.
+
+    control: the text is exactly one control token, written by the template. Otherwise it is plain text, to be encoded
+    with control tokens not recognised. supervised: the model learns to say it.
+    """
+
+    text: str
+    control: bool
+    supervised: bool
+
+
+class Renderer:
+    """One chat template. `control_tokens` are the tokenizer's special tokens, less VISIBLE_TAGS."""
+
+    def __init__(self, template: str, control_tokens: Iterable[str], bos: str = "", eos: str = "") -> None:
+        self.template = template
+        longest_first = sorted(set(control_tokens) - VISIBLE_TAGS, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+
+    @cached_property
+    def _compiled(self) -> "Template":
+        return compile_template(self.template)
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = False,
+    ) -> str:
+        """The text that transformers' apply_chat_template(tokenize=False) gives.
+
+        Raises ModelError where the template refuses the conversation.
+        """
+        return self._fill(*_plain(messages, tools), generation=add_generation_prompt)
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
+        """The conversation so far and the assistant's header: what generation goes on from."""
+        rows, tool_rows, marker = self._guard(messages, tools)
+        text = self._fill(rows, tool_rows, generation=True)
+        return list(self._pieces(text, marker, supervised=False))
+
+    def lesson(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
+        """The whole conversation; supervised is what each assistant turn says, its end-of-turn token included.
+
+        A supervised stretch is encoded apart from the header before it, as in generation. Raises ModelError where the
+        template refuses the conversation, or rewrites earlier turns, or ends a turn without a control token.
+        """
+        rows, tool_rows, marker = self._guard(messages, tools)
+        text = self._fill(rows, tool_rows, generation=False)
+        pieces: list[Piece] = []
+        at = 0
+        for turn in (number for number, message in enumerate(messages) if message.role == "assistant"):
+            start, end = self._said(rows, tool_rows, turn, text)
+            pieces += self._pieces(text[at:start], marker, supervised=False)
+            pieces += self._pieces(text[start:end], marker, supervised=True)
+            at = end
+        return [*pieces, *self._pieces(text[at:], marker, supervised=False)]
+
+    def _said(self, rows: list[Any], tools: list[Any], turn: int, text: str) -> tuple[int, int]:
+        """Where, in the whole text, an assistant turn begins after its header and ends after its last control token."""
+        header = self._fill(rows[:turn], tools, generation=True)
+        whole = self._fill(rows[: turn + 1], tools, generation=False)
+        if not (whole.startswith(header) and text.startswith(whole)):
+            raise ModelError(f"the chat template rewrites turn {turn + 1} depending on its neighbours")
+        ends = [found.end() for found in self._control.finditer(whole, len(header))]
+        if not ends:
+            raise ModelError("the chat template ends the assistant's turn without a control token")
+        return len(header), ends[-1]
+
+    def _guard(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Any], list[Any], str]:
+        """Break each control token typed in a message or a tool by a character that occurs nowhere else."""
+        rows, tool_rows = _plain(messages, tools)
+        said = canonical_json([rows, tool_rows])
+        marker = next(character for character in map(chr, MARKERS) if character not in said)
+        return self._break(rows, marker), self._break(tool_rows, marker), marker
+
+    def _break(self, value: Any, marker: str) -> Any:
+        if isinstance(value, str):
+            return self._control.sub(lambda found: found[0][0] + marker + found[0][1:], value)
+        if isinstance(value, dict):
+            return {self._break(key, marker): self._break(item, marker) for key, item in value.items()}
+        return [self._break(item, marker) for item in value] if isinstance(value, list) else value
+
+    def _pieces(self, text: str, marker: str, *, supervised: bool) -> Iterator[Piece]:
+        at = 0
+        for found in itertools.chain(self._control.finditer(text), (None,)):
+            plain = text[at : found.start() if found else len(text)].replace(marker, "")
+            if plain:
+                yield Piece(unicodedata.normalize("NFC", plain), control=False, supervised=supervised)
+            if found:
+                yield Piece(found[0], control=True, supervised=supervised)
+                at = found.end()
+
+    def _fill(self, rows: list[Any], tools: list[Any], *, generation: bool) -> str:
+        from jinja2 import TemplateError  # noqa: PLC0415 - keeps this module light
+
+        try:
+            return self._compiled.render(
+                messages=rows, tools=tools or None, documents=None, add_generation_prompt=generation, **self._tokens
+            )
+        except (TemplateError, TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"the chat template refuses this conversation: {error}") from error
+
+
+def _plain(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """Plain JSON values, which is all a template may see."""
+    return [message.to_json() for message in messages], [dict(tool) for tool in tools]
+
+
+def compile_template(template: str) -> "Template":
+    """Compile with transformers' settings (utils/chat_template_utils.py, 5.x). Raises ModelError on bad syntax.
+
+    Templates come with downloaded models and are untrusted: the environment is jinja2's immutable sandbox.
+    """
+    from jinja2 import TemplateError  # noqa: PLC0415 - keeps this module light
+    from jinja2.ext import Extension, loopcontrols  # noqa: PLC0415
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    class Generation(Extension):
+        """`{% generation %}` marks the assistant's text for transformers; here it is transparent."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja2's interface
+
+        def parse(self, parser: "Parser") -> "list[nodes.Node]":
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = time.strftime
+    try:
+        return environment.from_string(template)
+    except TemplateError as error:
+        raise ModelError(f"the chat template is no valid Jinja: {error}") from error
+
+
+def _raise_exception(message: str) -> NoReturn:
+    from jinja2 import TemplateError  # noqa: PLC0415 - keeps this module light
+
+    raise TemplateError(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - the filter's interface, as templates call it
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
+    """Jinja's own filter would escape <, > and &."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -1,0 +1,1 @@
+"""A GGUF and questions -> graded answers, by llama.cpp on the very file that will be served."""

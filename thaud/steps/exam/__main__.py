@@ -1,0 +1,83 @@
+"""The door of the exam step: python -m thaud.steps.exam WORKDIR."""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaud.domain import GraderName, Message, canonical_json
+from thaud.errors import ModelError
+from thaud.grading import grade
+from thaud.steps.contract import ExamResult, ExamSpec, emit, run_step, throttle, write_durably
+from thaud.steps.llama import LlamaModel
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question: a conversation whose last message is the expected answer."""
+
+    id: str
+    age: int
+    role: str
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...]
+    grader: GraderName | None
+
+
+def read_items(path: Path) -> Iterator[Item]:
+    """The items of a step's JSONL file, in its order."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            grader = GraderName(row["grader"]) if row.get("grader") else None
+            messages = tuple(Message.from_json(each) for each in row["messages"])
+            yield Item(row["id"], row["age"], row["role"], messages, tuple(row.get("tools") or ()), grader)
+
+
+def answer(model: LlamaModel, item: Item, max_new_tokens: int) -> str:
+    """The model's greedy answer. Silence where the prompt does not fit its context or its template refuses it."""
+    try:
+        prompt = model.encode(model.renderer.prompt(item.messages[:-1], item.tools))
+        return "".join(text for text, _ in model.generate(prompt, max_new_tokens))
+    except ModelError:
+        return ""
+
+
+def examine(model: LlamaModel, items: Sequence[Item], max_new_tokens: int) -> Iterator[dict[str, Any]]:
+    """Ask every item and grade the answers, in order."""
+    for item in items:
+        said = answer(model, item, max_new_tokens)
+        score, correct = grade(item.messages[-1], said, item.grader)
+        yield {
+            "id": item.id,
+            "age": item.age,
+            "role": item.role,
+            "answer": said,
+            "score": score,
+            "correct": correct,
+        }
+
+
+def work(spec: ExamSpec) -> ExamResult:
+    """Examine one GGUF. Raises ModelError where llama.cpp cannot load it."""
+    began = time.perf_counter()
+    items = list(read_items(Path(spec.items)))
+    with Path(spec.gguf).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    say = throttle(emit)
+    rows: list[dict[str, Any]] = []
+    with LlamaModel(Path(spec.gguf), spec.context_tokens, spec.threads) as model:
+        for row in examine(model, items, spec.max_new_tokens):
+            rows.append(row)
+            right = sum(each["correct"] for each in rows)
+            say("item", last=len(rows) == len(items), done=len(rows), total=len(items), right=right)
+    write_durably(Path(spec.answers), "".join(canonical_json(row) + "\n" for row in rows).encode())
+    return ExamResult(answers=spec.answers, gguf_sha256=digest, asked=len(rows), seconds=time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(ExamSpec, work, sys.argv))

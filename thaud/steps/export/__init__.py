@@ -1,0 +1,1 @@
+"""Base and adapter -> one GGUF, a tensor at a time."""

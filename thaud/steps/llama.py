@@ -1,0 +1,233 @@
+"""A GGUF in llama.cpp: load it quietly, encode pieces, generate.
+
+Shared by the exam and the embedded runtime, so that what is examined is what is served. Owns the native library's
+handles and its log; refuses to know graders and tools. It speaks llama.cpp's C interface, because the Python class
+above it prints to the process's own standard error and keeps a matrix of logits for the whole batch.
+"""
+
+import codecs
+import ctypes
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from thaud.errors import ModelError
+from thaud.rendering import CHATML, Piece, Renderer
+from thaud.steps.contract import usable_cores
+
+BATCH_TOKENS = 512
+TOP_K, TOP_P = 40, 0.9  # Ollama's defaults, used where temperature is above 0
+LOG_LEVEL_ERROR = 3
+
+Done = Literal["stop", "length"]
+_complaints: deque[str] = deque(maxlen=8)
+_listeners: list[Any] = []  # native code calls them for as long as it lives, so they must too
+
+
+@cache
+def library() -> Any:
+    """llama.cpp's C interface, silent: errors are kept for ModelError instead of printed."""
+    from llama_cpp import _utils, llama_cpp  # noqa: PLC0415 - heavy, and only where a model is used
+
+    for leak in ("outnull_file", "errnull_file"):  # opened on import for its Python class, and never closed
+        if leaked := getattr(_utils, leak, None):
+            leaked.close()
+    listener = llama_cpp.llama_log_callback(_listen)
+    _listeners.append(listener)
+    llama_cpp.llama_log_set(listener, None)
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+def _listen(level: int, text: bytes, _data: object) -> None:
+    if level == LOG_LEVEL_ERROR:
+        _complaints.append(text.decode("utf-8", "replace").strip())
+
+
+class LlamaModel:
+    """One loaded GGUF with one sequence. Not thread-safe: one generation at a time.
+
+    context_tokens is capped to what the model was made for; threads 0 means all usable cores.
+    Raises ModelError in one line where the file cannot be loaded.
+    """
+
+    def __init__(self, path: Path, context_tokens: int, threads: int = 0) -> None:
+        self._lib = library()
+        self._model: Any = None
+        self._context: Any = None
+        self._cached: list[int] = []
+        self.path = path
+        try:
+            self._load(context_tokens, usable_cores(threads))
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, context_tokens: int, threads: int) -> None:
+        lib = self._lib
+        _complaints.clear()
+        if not self.path.is_file():
+            raise ModelError(f"{self.path}: no such file")
+        self._model = lib.llama_model_load_from_file(os.fsencode(self.path), lib.llama_model_default_params())
+        if not self._model:
+            raise ModelError(f"llama.cpp cannot load {self.path}: {'; '.join(_complaints) or 'no reason given'}")
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self.context_tokens = min(context_tokens, lib.llama_model_n_ctx_train(self._model))
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.context_tokens
+        params.n_batch = params.n_ubatch = min(BATCH_TOKENS, self.context_tokens)
+        params.n_threads = params.n_threads_batch = threads
+        params.n_outputs_max = 1
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise ModelError(
+                f"{self.path}: no context of {self.context_tokens} tokens: {'; '.join(_complaints) or 'out of memory?'}"
+            )
+        self._memory = lib.llama_get_memory(self._context)
+
+    def close(self) -> None:
+        """Free the native memory. Safe to call twice."""
+        if self._context:
+            self._lib.llama_free(self._context)
+        if self._model:
+            self._lib.llama_model_free(self._model)
+        self._context = self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def metadata(self, key: str) -> str | None:
+        """A GGUF key's value as text (no arrays), None where it is absent."""
+        size = self._lib.llama_model_meta_val_str(self._model, key.encode(), None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def name(self) -> str:
+        """general.name, else the file's stem."""
+        return self.metadata("general.name") or self.path.stem
+
+    @property
+    def template(self) -> str:
+        """The GGUF's chat template; plain ChatML where it has none, as Ollama does."""
+        return self.metadata("tokenizer.chat_template") or CHATML
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The renderer of this model's template and control tokens."""
+        lib, vocab = self._lib, self._vocab
+        count = lib.llama_vocab_n_tokens(vocab)
+        control = (self._spelling(token) for token in range(count) if lib.llama_vocab_is_control(vocab, token))
+        bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
+        return Renderer(
+            self.template,
+            control,
+            bos=self._spelling(bos) if bos >= 0 else "",
+            eos=self._spelling(eos) if eos >= 0 else "",
+        )
+
+    def _spelling(self, token: int) -> str:
+        text: bytes = self._lib.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", "replace")
+
+    def encode(self, pieces: Iterable[Piece]) -> list[int]:
+        """Token ids; no BOS is added, and only the template's control tokens are recognised as such."""
+        return [token for piece in pieces for token in self._tokenize(piece.text, special=piece.control)]
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 8
+        buffer = (self._lib.llama_token * room)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+        if count < 0:
+            raise ModelError(f"{self.path}: llama.cpp cannot tokenise {text[:40]!r}")
+        return list(buffer[:count])
+
+    def generate(
+        self, prompt_ids: Sequence[int], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Generator[tuple[str, Done | None], None, None]:
+        """Yield the answer's text as it comes; the last pair alone has a reason: "stop" at the model's end of turn,
+        "length" at max_new_tokens or a full context. Temperature 0 is greedy. The prompt's longest prefix that is
+        still in the cache is not computed again.
+
+        Raises ModelError where the prompt leaves no room for an answer.
+        """
+        if not 0 < len(prompt_ids) < self.context_tokens:
+            raise ModelError(
+                f"a prompt of {len(prompt_ids)} tokens does not fit in the context of {self.context_tokens}: shorten it"
+            )
+        room = min(max_new_tokens, self.context_tokens - len(prompt_ids))
+        sampler = self._sampler(temperature, seed)
+        try:
+            yield from self._speak(prompt_ids, room, sampler)
+        finally:
+            self._lib.llama_sampler_free(sampler)
+
+    def _speak(self, prompt_ids: Sequence[int], room: int, sampler: Any) -> Iterator[tuple[str, Done | None]]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._read(prompt_ids)
+        for left in range(room, 0, -1):
+            token = self._lib.llama_sampler_sample(sampler, self._context, -1)
+            if self._lib.llama_vocab_is_eog(self._vocab, token):
+                yield decoder.decode(b"", final=True), "stop"
+                return
+            if text := decoder.decode(self._piece(token)):
+                yield text, None
+            if left > 1:
+                self._feed([token])
+        yield decoder.decode(b"", final=True), "length"
+
+    def _read(self, prompt_ids: Sequence[int]) -> None:
+        """Bring the cache to exactly the prompt; its last token is always computed, for its logits."""
+        kept = 0
+        for cached, asked in zip(self._cached, prompt_ids[:-1], strict=False):
+            if cached != asked:
+                break
+            kept += 1
+        self._lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
+        del self._cached[kept:]
+        step = min(BATCH_TOKENS, self.context_tokens)
+        for at in range(kept, len(prompt_ids), step):
+            self._feed(prompt_ids[at : at + step])
+
+    def _feed(self, tokens: Sequence[int]) -> None:
+        batch = (self._lib.llama_token * len(tokens))(*tokens)
+        code = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(batch, len(tokens)))
+        if code != 0:
+            self._lib.llama_memory_clear(self._memory, True)
+            self._cached.clear()
+            raise ModelError(f"{self.path}: llama.cpp stopped with code {code}: {'; '.join(_complaints)}")
+        self._cached.extend(tokens)
+
+    def _piece(self, token: int) -> bytes:
+        """A token's bytes; control tokens have none, visible tags are text."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            size = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, False)
+            if size >= 0:
+                return buffer.raw[:size]
+            room = -size
+
+    def _sampler(self, temperature: float, seed: int) -> Any:
+        lib = self._lib
+        if temperature <= 0:
+            return lib.llama_sampler_init_greedy()
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for part in (
+            lib.llama_sampler_init_top_k(TOP_K),
+            lib.llama_sampler_init_top_p(TOP_P, 1),
+            lib.llama_sampler_init_temp(temperature),
+            lib.llama_sampler_init_dist(seed),
+        ):
+            lib.llama_sampler_chain_add(chain, part)
+        return chain

@@ -1,0 +1,1 @@
+"""Examples -> a fresh LoRA adapter on an immutable base: packed, masked, exact."""
