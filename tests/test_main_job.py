@@ -65,7 +65,7 @@ def test_the_new_version_answers(home: Home) -> None:
     asked = [thau(home.root, "ask", item.example.prompt[-1].content, "--json") for item in items]
     assert {each.returncode for each in asked} == {0}
     answers = [json.loads(each.stdout) for each in asked]
-    assert {answer["model"] for answer in answers} == {"thau-nano-v2"}
+    assert {answer["version"] for answer in answers} == {"thau-nano-v2"}
     right = sum(
         answer["answer"].strip().casefold() == item.example.completion.content.casefold()
         for answer, item in zip(answers, items, strict=True)
