@@ -65,14 +65,16 @@ def freeze(ledger: Ledger, ids: list[str], age: int, family: str) -> RunSpec:
     return spec
 
 
-def promote(ledger: Ledger, spec: RunSpec, n: int, score: Score, advance_to: int | None) -> Version:
+def promote(
+    ledger: Ledger, spec: RunSpec, n: int, score: Score, advance_to: int | None, gguf: str = "/gone/model.gguf"
+) -> Version:
     """Accept a frozen run as version n and promote it."""
     version = Version(
         family=spec.family,
         n=n,
         run_id=spec.id,
         age=spec.age,
-        gguf=f"/versions/{spec.family}-v{n}/model.gguf",
+        gguf=gguf,
         gguf_sha256="a" * 64,
         size_bytes=10_000_000,
         accuracy=score,

@@ -12,7 +12,7 @@
     ├── StepError                  9   a child process failed; it carries what the child said
     ├── ServerError               10   Ollama refused, broke off or is not there
     ├── NoVersionError            11   nothing has been trained yet
-    ├── RejectedInputError        12   lines that are no examples (they are listed; nothing was queued)
+    ├── RejectedInputError        12   lines that are no examples (they are listed; good ones are queued)
     ├── DaemonNotRunningError     13   the command needs a running daemon
     ├── ModelError                14   a model file that llama.cpp will not load or that does not fit
     └── ToolError                 15   a tool could not do what it was asked

@@ -1,0 +1,66 @@
+"""Every command, with the function that does it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thaud import __version__
+from thaud.cli import feed, look, setup, talk, work
+from thaud.cli.door import Door
+
+COMMANDS = (
+    setup.init,
+    work.start,
+    feed.add,
+    feed.import_data,
+    look.status,
+    work.train,
+    work.watch,
+    look.versions,
+    talk.ask,
+    talk.chat,
+    look.logs,
+    feed.rejected,
+    work.reset,
+    look.version,
+)
+
+
+def make_app() -> typer.Typer:
+    """The command line."""
+    app = typer.Typer(
+        help="THAU turns a folder of JSONL examples into ever better local language models.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(open_door)
+    for command in COMMANDS:
+        app.command()(command)
+    return app
+
+
+def show_version(*, asked: bool) -> None:
+    """--version: print it and end."""
+    if asked:
+        typer.echo(f"thau {__version__}")
+        raise typer.Exit
+
+
+def open_door(
+    ctx: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False, help="The THAU home; else THAU_HOME, else the nearest folder upwards with a thau.toml."
+        ),
+    ] = None,
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=lambda value: show_version(asked=value), is_eager=True)
+    ] = False,
+) -> None:
+    """THAU turns a folder of JSONL examples into ever better local language models."""
+    ctx.obj = Door(home)

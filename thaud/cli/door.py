@@ -1,0 +1,104 @@
+"""The door of every command: which home, which settings, which language; errors become one line and an exit code."""
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
+
+from thaud.config import Settings, explain, home_from_environment, load_settings, preferred_language
+from thaud.errors import StorageError, ThauError
+from thaud.home import Home, locate
+from thaud.ledger import LedgerReader
+from thaud.words import LANGUAGES, Words
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
+TRANSLATED = (ThauError, OSError, sqlite3.Error, ValidationError)
+
+
+@dataclass
+class Door:
+    """What a command needs of the world, looked up when it asks. `named` is --home, before THAU_HOME."""
+
+    named: Path | None
+
+    @property
+    def chosen(self) -> Path | None:
+        """The home that the command line or the environment names."""
+        return self.named or home_from_environment()
+
+    @cached_property
+    def home(self) -> Home:
+        """The home. Raises HomeError where there is none."""
+        return locate(Path.cwd(), self.chosen)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The home's settings. Raises ConfigError."""
+        return load_settings(self.home)
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of the user's language."""
+        return LANGUAGES[preferred_language(self.settings.language)]
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output; lines are never broken where a pipe or a grep reads them."""
+        return Console(highlight=False, soft_wrap=True)
+
+    def ledger(self) -> LedgerReader:
+        """The ledger, read-only. Raises HomeError where there is none."""
+        return LedgerReader.open(self.home.ledger)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line for people; brackets in it are just brackets."""
+        self.console.print(Text(text, style=style))
+
+    def hand_out(self, value: Any) -> None:
+        """JSON for programs."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def door_of(ctx: typer.Context) -> Door:
+    """The door that the callback of the command line made."""
+    door: Door = ctx.obj
+    return door
+
+
+def run(app: Callable[..., Any], argv: Sequence[str], name: str) -> int:
+    """Run the command line; returns the exit code. What THAU or the system refuses is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=list(argv), prog_name=name)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except TRANSLATED as error:
+        refusal = translate(error)
+        sys.stderr.write(f"error: {refusal}\n")
+        return refusal.exit_code
+    return 0
+
+
+def translate(error: Exception) -> ThauError:
+    """A foreign error that can reach the door as one of ours."""
+    if isinstance(error, ThauError):
+        return error
+    if isinstance(error, ValidationError):
+        return ThauError(f"a file of this home does not have the expected form: {explain(error)}")
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return StorageError(
+            f"the system refused{where}: {error.strerror or error}; check its owner, mode and free space"
+        )
+    return StorageError(f"the ledger cannot be read: {error}; if another program changed it, restore a copy")

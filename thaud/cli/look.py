@@ -1,0 +1,129 @@
+"""Commands that only look: status, versions, logs, version."""
+
+import json
+import platform
+import sys
+from collections import deque
+from typing import Annotated, Any
+
+import typer
+
+from thaud import __version__
+from thaud.cli.door import Door, Json, door_of
+from thaud.cli.logfile import LogFile
+from thaud.cli.status_view import status_lines
+from thaud.control import daemon_runs
+from thaud.domain import Version
+from thaud.errors import StorageError
+from thaud.status import report_status, report_version
+from thaud.words import Words, percent
+
+LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
+
+
+def status(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """Show the model, the age, its progress, and what is missing for the next one."""
+    door = door_of(ctx)
+    with door.ledger() as ledger:
+        report = {**report_status(ledger, door.settings), "daemon": daemon_runs(door.home)}
+    if as_json:
+        door.hand_out(report)
+        return
+    for line, style in status_lines(report, door.words):
+        door.say(line, style)
+
+
+def versions(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """List the accepted versions; the one that answers is marked with *."""
+    door = door_of(ctx)
+    with door.ledger() as ledger:
+        found = ledger.versions(door.settings.family)
+        champion = ledger.champion(door.settings.family)
+    if as_json:
+        door.hand_out([{**report_version(each), "champion": each == champion} for each in found])
+    elif not found:
+        door.say(door.words.no_versions.format(family=door.settings.family))
+    else:
+        for line, each in zip(version_lines(found, champion, door.words), (None, *found), strict=True):
+            door.say(line, "bold" if each is None else "green" if each == champion else "")
+
+
+def version_lines(found: list[Version], champion: Version | None, words: Words) -> list[str]:
+    """A heading and a line for each version, oldest first, in columns. Lines are whole wherever they are read."""
+    heading = (
+        words.column_version,
+        words.column_age,
+        words.column_accuracy,
+        words.column_examples,
+        words.column_size,
+        words.column_date,
+    )
+    rows = [heading, *(version_row(each, starred=each == champion) for each in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def version_row(version: Version, *, starred: bool) -> tuple[str, ...]:
+    """The cells of a version."""
+    score, (low, high) = version.accuracy, version.accuracy.interval
+    return (
+        f"{version.name}{' *' if starred else ''}",
+        str(version.age),
+        f"{percent(score.accuracy)} ({score.right}/{score.n}, {percent(low)}-{percent(high)})",
+        str(version.examples),
+        f"{version.size_bytes / 1e6:.1f} MB",
+        version.accepted_at[:16].replace("T", " "),
+    )
+
+
+def logs(
+    ctx: typer.Context,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 40,
+    *,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the service log."""
+    door = door_of(ctx)
+    path = door.home.service_log
+    if not path.exists() and not follow:
+        raise StorageError(f"there is no log at {path} yet: the service writes it (`thau start`)")
+    with LogFile(path) as log:
+        for line in deque(log.lines(), maxlen=lines):
+            say_line(door, line, as_json=as_json)
+        sys.stdout.flush()
+        for line in log.grow() if follow else ():
+            say_line(door, line, as_json=as_json)
+            sys.stdout.flush()
+
+
+def say_line(door: Door, raw: bytes, *, as_json: bool) -> None:
+    """A line of the log: as it is, or in words."""
+    line = raw.decode("utf-8", "replace").rstrip("\n")
+    if as_json:
+        sys.stdout.write(f"{line}\n")
+        return
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if isinstance(row, dict):
+        door.say(log_text(row), LEVEL_STYLES.get(str(row.get("level")), ""))
+    else:
+        door.say(line)
+
+
+def log_text(row: dict[str, Any]) -> str:
+    """A structured line as people read it: time, level, event, the rest."""
+    at = str(row.pop("timestamp", ""))[:19].replace("T", " ")
+    level, event = str(row.pop("level", "")), row.pop("event", "")
+    rest = " ".join(f"{key}={value}" for key, value in row.items())
+    return f"{at} {level:<7} {event} {rest}".rstrip()
+
+
+def version(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """Print THAU's version."""
+    if as_json:
+        door_of(ctx).hand_out({"thau": __version__, "python": platform.python_version()})
+    else:
+        door_of(ctx).say(f"thau {__version__} (Python {platform.python_version()})")

@@ -1,0 +1,332 @@
+"""The words that commands say to people, in Spanish and in English: one dataclass, one value for each language.
+
+mypy and the tests see to it that no language lacks a phrase. Errors and help texts are English everywhere, so that they
+can be searched for; refuses to know what is said when (the commands').
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Language = Literal["es", "en"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageWords:
+    """How a stage is called, and what THAU can do there."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Every phrase of one language. Braces name the values that `str.format` fills in."""
+
+    title: str
+    model: str
+    no_model: str
+    size: str
+    version: str
+    development: str
+    age: str
+    years: str
+    one_year: str
+    description: str
+    progress: str
+    examples_here: str
+    accuracy_now: str
+    accuracy_detail: str
+    not_measured: str
+    accuracy_needed: str
+    can_advance: str
+    yes: str
+    no_because: str
+    missing_examples: str
+    missing_one_example: str
+    missing_evidence: str
+    low_accuracy: str
+    never_trained: str
+    last_stage: str
+    total_examples: str
+    trainings: str
+    pending: str
+    waiting_later: str
+    at_age: str
+    rejected_lines: str
+    service: str
+    running: str
+    stopped: str
+    automatic_off: str
+    run_under_way: str
+    run_detail: str
+    last_failure: str
+    ollama: str
+    nothing_registered: str
+    stages: Mapping[str, StageWords]
+    states: Mapping[str, str]
+    made_home: str
+    home_kept: str
+    size_changed: str
+    base_changed: str
+    base_kept_out: str
+    restart_needed: str
+    next_version: str
+    next_steps: str
+    added: str
+    taken_soon: str
+    taken_later: str
+    imported: str
+    bad_lines: str
+    more_lines: str
+    nothing_good: str
+    train_asked: str
+    waiting_for_run: str
+    no_versions: str
+    column_version: str
+    column_age: str
+    column_accuracy: str
+    column_examples: str
+    column_size: str
+    column_date: str
+    nothing_rejected: str
+    reset_question: str
+    reset_nothing: str
+    reset_asked: str
+    reset_done: str
+    run_began: str
+    step_base: str
+    step_train: str
+    step_export: str
+    step_exam: str
+    step_gate: str
+    step_promote: str
+    loss: str
+    eta: str
+    right: str
+    accepted: str
+    refused: str
+    failed: str
+
+
+ES = Words(
+    title="🤖 THAU Status",
+    model="Modelo",
+    no_model="{family} (aún sin versión)",
+    size="Tamaño",
+    version="Versión",
+    development="Desarrollo Cognitivo",
+    age="Edad",
+    years="{age} años ({stage})",
+    one_year="{age} año ({stage})",
+    description="Descripción",
+    progress="Progreso",
+    examples_here="Ejemplos en esta edad",
+    accuracy_now="Accuracy actual",
+    accuracy_detail="{accuracy} ({right} de {n}, intervalo del 95%: {low} a {high})",
+    not_measured="sin medir a esta edad",
+    accuracy_needed="Accuracy requerida",
+    can_advance="Puede avanzar",
+    yes="Sí",
+    no_because="No ({reasons})",
+    missing_examples="faltan {n} ejemplos",
+    missing_one_example="falta 1 ejemplo",
+    missing_evidence="el examen tiene {n} preguntas y hacen falta {needed}",
+    low_accuracy="la accuracy es {accuracy} y se requiere {needed}",
+    never_trained="aún no hay una versión de esta edad",
+    last_stage="es la última edad",
+    total_examples="Total ejemplos",
+    trainings="Entrenamientos completados",
+    pending="Pendientes de entrenar",
+    waiting_later="Esperan a una edad posterior",
+    at_age="{n} (edad {age})",
+    rejected_lines="Líneas rechazadas",
+    service="Servicio",
+    running="en marcha",
+    stopped="parado (arranca con `thau start`; lo que se añada espera en la cola)",
+    automatic_off="en marcha, con el entrenamiento automático apagado",
+    run_under_way="Entrenamiento en curso",
+    run_detail="{id}, edad {age}, {state}",
+    last_failure="Último entrenamiento sin versión",
+    ollama="Ollama",
+    nothing_registered="ninguna versión registrada",
+    stages={
+        "newborn": StageWords("Recién Nacido", "Palabras clave y respuestas simples de sí o no."),
+        "infant": StageWords("Infante", "Frases de 2-3 palabras. Puede seguir instrucciones simples."),
+        "toddler": StageWords("Niño Pequeño", "Razonamiento simple. Puede explicar conceptos básicos con ejemplos."),
+        "child": StageWords("Niño", "Matemáticas básicas, lógica y lectura comprensiva."),
+        "preteen": StageWords("Pre-adolescente", "Pensamiento abstracto y múltiples perspectivas."),
+        "teen": StageWords("Adolescente", "Pensamiento crítico y razonamiento complejo."),
+        "adult": StageWords("Adulto", "Razonamiento experto, tool calling y chain-of-thought."),
+    },
+    states={
+        "frozen": "entrenando",
+        "trained": "exportando",
+        "exported": "examinando",
+        "examined": "juzgando",
+        "accepted": "registrando",
+        "promoted": "promovido",
+        "rejected": "rechazado",
+        "failed": "fallido",
+    },
+    made_home="Listo: {root} es un hogar de THAU ({family}).",
+    home_kept="{root} ya era un hogar de THAU ({family}); no cambia nada.",
+    base_changed="Base: {base}.",
+    size_changed="Tamaño: {before} -> {after}. Las versiones anteriores se conservan.",
+    base_kept_out="La base de {before} ({base}) queda comentada en thau.toml.",
+    restart_needed="El servicio está en marcha: reinícialo para que use la nueva configuración.",
+    next_version="El próximo entrenamiento creará {family}-v{n}.",
+    next_steps="Ahora: `thau start`, y copia ficheros JSONL en {queue}",
+    added="En cola: {file}",
+    taken_soon="El servicio lo leerá en unos segundos.",
+    taken_later="El servicio está parado: lo leerá cuando arranque (`thau start`).",
+    imported="{file}: {good} buenos, {bad} malos -> {queued}",
+    bad_lines="  línea {line}: {reason}",
+    more_lines="  ... y {n} más",
+    nothing_good="{file}: {good} buenos, {bad} malos; no se ha puesto nada en la cola",
+    train_asked="Entrenamiento pedido; síguelo con `thau watch`.",
+    waiting_for_run="Esperando un entrenamiento (Ctrl-C para salir)...",
+    no_versions="Aún no hay versiones de {family}.",
+    column_version="Versión",
+    column_age="Edad",
+    column_accuracy="Accuracy (aciertos, intervalo del 95%)",
+    column_examples="Ejemplos",
+    column_size="Tamaño",
+    column_date="Aceptada",
+    nothing_rejected="Ninguna línea rechazada.",
+    reset_question="Esto devuelve la edad de {age} a 0; los ejemplos y las versiones se conservan. ¿Seguir?",
+    reset_nothing="No se ha cambiado nada.",
+    reset_asked="Pedido al servicio: volverá a la edad 0.",
+    reset_done="La edad vuelve a ser 0.",
+    run_began="Entrenamiento {id}: edad {age} ({stage}), {examples} ejemplos",
+    step_base="base",
+    step_train="entrenar",
+    step_export="exportar",
+    step_exam="examen",
+    step_gate="veredicto",
+    step_promote="promover",
+    loss="pérdida {loss:.3f}",
+    eta="quedan {eta}",
+    right="{right} bien de {done}",
+    accepted="aceptada: {version}",
+    refused="rechazada",
+    failed="fallo",
+)
+
+EN = Words(
+    title="🤖 THAU Status",
+    model="Model",
+    no_model="{family} (no version yet)",
+    size="Size",
+    version="Version",
+    development="Cognitive development",
+    age="Age",
+    years="{age} years ({stage})",
+    one_year="{age} year ({stage})",
+    description="Description",
+    progress="Progress",
+    examples_here="Examples at this age",
+    accuracy_now="Current accuracy",
+    accuracy_detail="{accuracy} ({right} of {n}, 95% interval: {low} to {high})",
+    not_measured="not measured at this age",
+    accuracy_needed="Required accuracy",
+    can_advance="Can advance",
+    yes="Yes",
+    no_because="No ({reasons})",
+    missing_examples="{n} examples are missing",
+    missing_one_example="1 example is missing",
+    missing_evidence="the exam has {n} questions and {needed} are needed",
+    low_accuracy="accuracy is {accuracy} and {needed} is required",
+    never_trained="there is no version of this age yet",
+    last_stage="it is the last age",
+    total_examples="Total examples",
+    trainings="Completed trainings",
+    pending="Waiting to be trained",
+    waiting_later="Waiting for a later age",
+    at_age="{n} (age {age})",
+    rejected_lines="Rejected lines",
+    service="Service",
+    running="running",
+    stopped="stopped (start it with `thau start`; what is added waits in the queue)",
+    automatic_off="running, automatic training off",
+    run_under_way="Training under way",
+    run_detail="{id}, age {age}, {state}",
+    last_failure="Last training without a version",
+    ollama="Ollama",
+    nothing_registered="no version registered",
+    stages={
+        "newborn": StageWords("newborn", "Keywords and simple yes or no answers."),
+        "infant": StageWords("infant", "Phrases of 2-3 words. Can follow simple instructions."),
+        "toddler": StageWords("toddler", "Simple reasoning. Can explain basic concepts with examples."),
+        "child": StageWords("child", "Basic mathematics, logic and reading comprehension."),
+        "preteen": StageWords("preteen", "Abstract thinking and several perspectives."),
+        "teen": StageWords("teen", "Critical thinking and complex reasoning."),
+        "adult": StageWords("adult", "Expert reasoning, tool calling and chain-of-thought."),
+    },
+    states={
+        "frozen": "training",
+        "trained": "exporting",
+        "exported": "taking its exam",
+        "examined": "being judged",
+        "accepted": "being registered",
+        "promoted": "promoted",
+        "rejected": "rejected",
+        "failed": "failed",
+    },
+    made_home="Done: {root} is a THAU home ({family}).",
+    home_kept="{root} was a THAU home already ({family}); nothing changes.",
+    base_changed="Base: {base}.",
+    size_changed="Size: {before} -> {after}. Earlier versions stay.",
+    base_kept_out="The base of {before} ({base}) is commented out in thau.toml.",
+    restart_needed="The service is running: restart it to use the new configuration.",
+    next_version="The next training will make {family}-v{n}.",
+    next_steps="Now: `thau start`, and copy JSONL files into {queue}",
+    added="Queued: {file}",
+    taken_soon="The service will read it in a few seconds.",
+    taken_later="The service is stopped: it will read it when it starts (`thau start`).",
+    imported="{file}: {good} good, {bad} bad -> {queued}",
+    bad_lines="  line {line}: {reason}",
+    more_lines="  ... and {n} more",
+    nothing_good="{file}: {good} good, {bad} bad; nothing was queued",
+    train_asked="Training requested; follow it with `thau watch`.",
+    waiting_for_run="Waiting for a training (Ctrl-C to leave)...",
+    no_versions="There is no version of {family} yet.",
+    column_version="Version",
+    column_age="Age",
+    column_accuracy="Accuracy (right, 95% interval)",
+    column_examples="Examples",
+    column_size="Size",
+    column_date="Accepted",
+    nothing_rejected="No rejected lines.",
+    reset_question="This takes the age from {age} back to 0; examples and versions stay. Go on?",
+    reset_nothing="Nothing was changed.",
+    reset_asked="The service was asked to go back to age 0.",
+    reset_done="The age is 0 again.",
+    run_began="Training {id}: age {age} ({stage}), {examples} examples",
+    step_base="base",
+    step_train="train",
+    step_export="export",
+    step_exam="exam",
+    step_gate="verdict",
+    step_promote="promote",
+    loss="loss {loss:.3f}",
+    eta="{eta} left",
+    right="{right} right of {done}",
+    accepted="accepted: {version}",
+    refused="rejected",
+    failed="failed",
+)
+
+LANGUAGES: Mapping[Language, Words] = {"es": ES, "en": EN}
+
+
+def percent(share: float) -> str:
+    """A share as people write it: 82%."""
+    return f"{share:.0%}"
+
+
+def sentence_of(reasons: list[str], language_and: str) -> str:
+    """Reasons in a row: `a, b y c`."""
+    if len(reasons) < 2:
+        return "".join(reasons)
+    return f"{', '.join(reasons[:-1])} {language_and} {reasons[-1]}"
