@@ -170,3 +170,16 @@ def test_sigkill_and_start_again_loses_nothing(home: Home) -> None:
     with running(home, **NO_TRAINING):
         wait_until(lambda: taken(home) == 2000, what="2000 examples")
     assert look(home, lambda ledger: ledger.one("PRAGMA integrity_check")) == "ok"
+
+
+def test_a_base_that_cannot_be_had_is_said_in_status(home: Home, tmp_path: Path) -> None:
+    """No training begins without its base; status says why and the way out, and the examples stay pending."""
+    missing = tmp_path / "no-base-here"
+    with running(home, THAU_BASE=str(missing), THAU_TRAINING__MIN_NEW_EXAMPLES="8"):
+        (home.queue / "facts.jsonl").write_text(lines(40), encoding="utf-8")
+        said = wait_until(
+            lambda: json.loads(thau(home.root, "status", "--json").stdout)["service"]["not_started"], what="the reason"
+        )
+    assert str(missing) in said
+    assert "neither a folder nor a hub id" in said
+    assert look(home, lambda ledger: ledger.pending("thau-nano", 0)[0]) > 0

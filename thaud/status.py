@@ -74,7 +74,14 @@ def report_service(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
         "rejected_lines": ledger.rejection_count(),
         "auto_train_enabled": settings.training.auto_train_enabled,
         "last_run": report_run(runs[0]) if runs else None,
+        "not_started": not_started(ledger, runs[0].created_at if runs else ""),
     }
+
+
+def not_started(ledger: LedgerReader, since: str) -> str | None:
+    """Why no run could begin, where that was tried after the last one that did."""
+    tried = next((event for event in ledger.events() if event["kind"] == "run_not_started"), None)
+    return str(tried["reason"]) if tried and tried["at"] > since else None
 
 
 def report_run(run: Any) -> dict[str, Any]:

@@ -221,6 +221,8 @@ class LiveView:
         """Show how far a step is."""
         step, found = step_of(event), amounts(event)
         if step not in self.tasks:
+            for earlier in self.tasks.values():
+                self.bars.update(earlier, total=1, completed=1)
             self.tasks[step] = self.bars.add_task(step_name(step, self.words), total=None, note="")
         if found:
             note = note_of(event, self.words)

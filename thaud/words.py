@@ -107,6 +107,7 @@ class Words:
     accepted: str
     refused: str
     failed: str
+    not_started: str
 
 
 ES = Words(
@@ -211,6 +212,7 @@ ES = Words(
     accepted="aceptada: {version}",
     refused="rechazada",
     failed="fallo",
+    not_started="No pudo empezar a entrenar",
 )
 
 EN = Words(
@@ -315,6 +317,7 @@ EN = Words(
     accepted="accepted: {version}",
     refused="rejected",
     failed="failed",
+    not_started="No training could begin",
 )
 
 LANGUAGES: Mapping[Language, Words] = {"es": ES, "en": EN}

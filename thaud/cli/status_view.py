@@ -99,6 +99,8 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
     yield f"{words.service}: {automatic if report['daemon'] else words.stopped}", "green" if report["daemon"] else ""
     if running := report["running"]:
         yield f"{words.run_under_way}: {run_text(running, words)}", "cyan"
+    if not_started := report["service"]["not_started"]:
+        yield f"{words.not_started}: {not_started}", "red"
     last = report["service"]["last_run"]
     if last and last["state"] in {"failed", "rejected"}:
         yield f"{words.last_failure}: {run_text(last, words)}: {'; '.join(last['reasons'])}", "red"
