@@ -1,5 +1,6 @@
 """The main job, whole: real daemon, real torch, real llama.cpp, the shipped base and files."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.testkit.daemon import look, make_home, running, thau, wait_until
-from thaud.domain import Side, Version
+from thaud.domain import Answer, Side, Version, score_answers
+from thaud.executor import run_step
 from thaud.home import Home
 from thaud.ledger import LedgerReader
+from thaud.steps.contract import ExamResult, ExamSpec, ExportResult, ExportSpec
+from thaud.workdir import read_answers
 
 pytestmark = pytest.mark.slow
 DATASETS = Path(__file__).parent.parent / "data" / "datasets"
@@ -71,6 +75,28 @@ def test_the_new_version_answers(home: Home) -> None:
         for answer, item in zip(answers, items, strict=True)
     )
     assert right >= 6
+
+
+def test_the_base_alone_scores_clearly_lower(home: Home, tmp_path: Path) -> None:
+    """The same exam, put to the base without an adapter, gets less than half of what the version gets."""
+    run = look(home, lambda ledger: ledger.run("run-0002"))
+    assert run is not None
+    items = home.runs / run.id / "exam" / "items.jsonl"
+    export = ExportSpec(
+        base_dir=run.spec["base"], adapter_dir=None, out=str(tmp_path / "base.gguf"), kind="f16", name="base",
+        context_tokens=256,
+    )  # fmt: skip
+    exam = ExamSpec(gguf=export.out, items=str(items), answers=str(tmp_path / "answers.jsonl"), context_tokens=256)
+
+    async def ask_base() -> list[Answer]:
+        await run_step("export", export, ExportResult, tmp_path / "export", lambda _: None)
+        await run_step("exam", exam, ExamResult, tmp_path / "exam", lambda _: None)
+        return list(read_answers(Path(exam.answers)))
+
+    held_out = set(run.spec["exam_ids"])
+    base = score_answers([answer for answer in asyncio.run(ask_base()) if answer.example_id in held_out])
+    assert base.n == len(held_out) >= 100
+    assert base.accuracy < versions(home)[1].accuracy.accuracy / 2
 
 
 def test_the_home_has_what_the_guide_names(home: Home) -> None:

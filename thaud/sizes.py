@@ -23,7 +23,7 @@ class Size:
 
 # Few examples need many passes and little noise; from a thousand on, three passes are what LoRA studies use
 # (Dettmers et al. 2023, table 9; Biderman et al. 2024).
-NANO_EPOCHS = {0: 30, 1: 15, 3: 8, 6: 5, 11: 4, 13: 3, 15: 3}
+NANO_EPOCHS = {0: 15, 1: 10, 3: 8, 6: 5, 11: 4, 13: 3, 15: 3}
 HUB_EPOCHS = {0: 6, 1: 5, 3: 4, 6: 3, 11: 3, 13: 2, 15: 2}
 
 SIZES: Mapping[str, Size] = {
