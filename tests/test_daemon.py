@@ -62,6 +62,7 @@ def test_appended_lines_and_a_late_last_line(home: Home) -> None:
         with file.open("a", encoding="utf-8") as more:
             more.write(lines(1, 2).rstrip("\n"))
         wait_until(lambda: taken(home) == 3, what="the unterminated line")
+    assert file.exists()
 
 
 def test_the_folder_may_be_deleted_and_made_again(home: Home) -> None:
@@ -71,7 +72,7 @@ def test_the_folder_may_be_deleted_and_made_again(home: Home) -> None:
         wait_until(lambda: "watch_renewed" in home.service_log.read_text(encoding="utf-8"), what="a renewed watch")
         home.queue.mkdir(exist_ok=True)
         (home.queue / "new.jsonl").write_text(LINE, encoding="utf-8")
-        wait_until(lambda: taken(home) == 1, what="the example")
+        assert wait_until(lambda: taken(home) == 1, what="the example")
 
 
 def test_a_second_daemon_is_refused(home: Home) -> None:

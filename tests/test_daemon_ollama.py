@@ -48,7 +48,8 @@ def with_server(server: FakeOllama) -> dict[str, str]:
 def test_promoted_versions_appear_on_the_server(home: Home, generation: str) -> None:
     """Version and alias are registered at start, on both generations of server, and the ledger knows it."""
     with FakeOllama(generation=generation) as server, running(home, **with_server(server)):
-        wait_until(lambda: held(home) == {"thau-nano": "served", "thau-nano-v1": "served"}, what="both names")
+        both = {"thau-nano": "served", "thau-nano-v1": "served"}
+        assert wait_until(lambda: held(home) == both, what="both names")
 
 
 def test_a_server_that_comes_later_is_found(home: Home) -> None:
@@ -59,4 +60,4 @@ def test_a_server_that_comes_later_is_found(home: Home) -> None:
     with running(home, **environment):
         assert held(home) == {}
         with FakeOllama(port=port):
-            wait_until(lambda: held(home).get("thau-nano") == "served", what="the alias")
+            assert wait_until(lambda: held(home).get("thau-nano") == "served", what="the alias")

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.testkit.daemon import look, make_home, running, thau, wait_until
+from tests.testkit.merged import check_same_answers
 from thaud.domain import Answer, Side, Version, score_answers
 from thaud.executor import run_step
 from thaud.home import Home
 from thaud.ledger import LedgerReader
 from thaud.steps.contract import ExamResult, ExamSpec, ExportResult, ExportSpec
+from thaud.steps.llama import LlamaModel
 from thaud.workdir import read_answers
 
 pytestmark = pytest.mark.slow
@@ -97,6 +99,20 @@ def test_the_base_alone_scores_clearly_lower(home: Home, tmp_path: Path) -> None
     base = score_answers([answer for answer in asyncio.run(ask_base()) if answer.example_id in held_out])
     assert base.n == len(held_out) >= 100
     assert base.accuracy < versions(home)[1].accuracy.accuracy / 2
+
+
+def test_the_promoted_file_says_what_the_merged_model_says(home: Home) -> None:
+    """Fifty held-out prompts, greedy: llama.cpp on the served F16 GGUF and transformers on base plus adapter agree."""
+    version = versions(home)[1]
+    with LedgerReader.open(home.ledger) as ledger:
+        held_out = ledger.ids_by_age(Side.HELD_OUT, 1)
+        questions = [each.example.prompt[-1].content for each in ledger.examples([*held_out[1], *held_out[0]][:50])]
+        run = ledger.run(version.run_id)
+    assert run is not None
+    assert len(questions) == 50
+    with LlamaModel(Path(version.gguf), 256, threads=1) as served:
+        adapter = home.runs / run.id / "train" / "adapter"
+        assert check_same_answers(served, Path(run.spec["base"]), adapter, questions) > 15
 
 
 def test_the_home_has_what_the_guide_names(home: Home) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from thaud.config import Settings
 from thaud.domain import Example, Message, RunState, Side, Trigger
+from thaud.durable import write_durably
 from thaud.errors import StepError
 from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile
 from thaud.pipeline import Pipeline
-from thaud.steps.contract import BaseSpec, ExamSpec, ExportSpec, Spec, TrainSpec, write_durably
+from thaud.steps.contract import BaseSpec, ExamSpec, ExportSpec, Spec, TrainSpec
 
 
 @dataclass

@@ -15,9 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
+from thaud.durable import write_durably
 from thaud.errors import HomeBusyError, StorageError
 from thaud.home import Home
-from thaud.steps.contract import write_durably
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.05
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from thaud.durable import write_durably
 from thaud.errors import StepError
-from thaud.steps.contract import RESULT, SPEC, Spec, write_durably
+from thaud.steps.contract import RESULT, SPEC, Spec
 
 LINE_LIMIT = 1 << 20
 STDERR = "stderr.log"

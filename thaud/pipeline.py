@@ -24,6 +24,7 @@ from thaud.domain import (
     Trigger,
     Version,
 )
+from thaud.durable import fsync_folder, write_durably
 from thaud.errors import StepError, StorageError, ThauError
 from thaud.executor import OnEvent, run_step
 from thaud.home import Home
@@ -40,8 +41,6 @@ from thaud.steps.contract import (
     Spec,
     TrainResult,
     TrainSpec,
-    fsync_folder,
-    write_durably,
 )
 from thaud.workdir import exam_row, finished_result, probe, read_answers, train_row
 

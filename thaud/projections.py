@@ -8,10 +8,10 @@ import json
 from typing import Any
 
 from thaud.config import Settings
+from thaud.durable import write_durably
 from thaud.home import Home
 from thaud.ledger import Ledger, LedgerReader
 from thaud.status import report_cognitive
-from thaud.steps.contract import write_durably
 
 PROGRESS_WRITTEN = "progress_written"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from thaud.config import Queue
 from thaud.domain import Example
 from thaud.dropbox import Position, QueueFile, Unread, read_batch
-from thaud.dropbox.writing import storage, sync_folder
+from thaud.dropbox.writing import storage
+from thaud.durable import fsync_folder
 from thaud.errors import StorageError
 
 KEPT_REJECTIONS = 1000
@@ -86,7 +87,7 @@ def copy_in(queue: Path, path: Path, age: int | None) -> Path:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        sync_folder(queue)
+        fsync_folder(queue)
     return target
 
 

@@ -10,11 +10,11 @@ from thaud.cli.door import Door, door_of
 from thaud.cli.toml_edit import change
 from thaud.config import Settings, initial_toml, load_settings
 from thaud.control import daemon_runs, only_daemon
+from thaud.durable import write_durably
 from thaud.errors import BaseUnavailableError, StorageError
 from thaud.home import Home
 from thaud.ledger import Ledger, LedgerReader
 from thaud.sizes import SIZES, find_size
-from thaud.steps.contract import write_durably
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 

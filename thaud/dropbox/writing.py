@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaud.dropbox.reading import Position, opened, seen, still_there
+from thaud.durable import fsync_folder
 from thaud.errors import StorageError
 
 MAX_QUARANTINE_BYTES = 16 << 20
@@ -66,17 +67,8 @@ def write_examples(queue: Path, lines: Iterable[str], stem: str) -> Path:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        sync_folder(queue)
+        fsync_folder(queue)
     return target
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def quarantine_path(rejected: Path, file: str) -> Path:
@@ -135,8 +127,8 @@ def retire(queue: Path, trained: Path, name: str, position: Position) -> Path | 
             if not trained.is_dir():
                 raise
             return None
-        sync_folder(trained)
-        sync_folder(queue)
+        fsync_folder(trained)
+        fsync_folder(queue)
     return target
 
 

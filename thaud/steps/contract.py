@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from thaud.durable import write_durably
 from thaud.errors import ThauError
 
 SPEC, RESULT = "spec.json", "result.json"
@@ -154,26 +155,6 @@ def throttle(say: Emit, every_s: float = 0.2) -> Emit:
 def usable_cores(threads: int) -> int:
     """A spec's `threads`; every core this process may use where it is 0."""
     return threads or len(os.sched_getaffinity(0))
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Temporary name in the same folder, fsync, rename, fsync the folder: afterwards the file is whole or not there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as sink:
-        sink.write(data)
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(path)
-    fsync_folder(path.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def hold_leash() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from thaud.domain import GraderName, Message, canonical_json
+from thaud.durable import write_durably
 from thaud.errors import ModelError
 from thaud.grading import grade
-from thaud.steps.contract import ExamResult, ExamSpec, emit, run_step, throttle, write_durably
+from thaud.steps.contract import ExamResult, ExamSpec, emit, run_step, throttle
 from thaud.steps.llama import LlamaModel
 
 

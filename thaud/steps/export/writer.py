@@ -16,8 +16,9 @@ from gguf import GGUFWriter
 from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
 from torch import Tensor
 
+from thaud.durable import fsync_folder
 from thaud.errors import ModelError, StorageError
-from thaud.steps.contract import ExportSpec, fsync_folder
+from thaud.steps.contract import ExportSpec
 from thaud.steps.export.adapter import NO_ADAPTER, Adapter, read_adapter
 from thaud.steps.export.architectures import HEAD, find_architecture
 from thaud.steps.export.convert import convert, size_of, type_of

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thaud.durable import fsync_folder
 from thaud.errors import ModelError
-from thaud.steps.contract import fsync_folder
 from thaud.steps.train.attention import NAME, Block, blocks_of, packed_attention
 from thaud.steps.train.data import Lesson
 from thaud.steps.train.loss import frozen_head_loss
