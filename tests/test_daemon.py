@@ -67,7 +67,7 @@ def test_appended_lines_and_a_late_last_line(home: Home) -> None:
 
 def test_the_folder_may_be_deleted_and_made_again(home: Home) -> None:
     """A drop-box made anew is watched again, without a restart."""
-    with running(home, **NO_TRAINING, THAU_QUEUE__RESCAN_S="0.3"):
+    with running(home, **NO_TRAINING):
         shutil.rmtree(home.queue)
         wait_until(lambda: "watch_renewed" in home.service_log.read_text(encoding="utf-8"), what="a renewed watch")
         home.queue.mkdir(exist_ok=True)

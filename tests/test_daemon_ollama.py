@@ -1,6 +1,7 @@
 """A real daemon and the strict double of an Ollama server: what was promoted appears there by itself."""
 
 import hashlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_a_server_that_comes_later_is_found(home: Home) -> None:
         assert held(home) == {}
         with FakeOllama(port=port):
             assert wait_until(lambda: held(home).get("thau-nano") == "served", what="the alias")
+
+
+def test_a_server_that_never_answers_does_not_delay_the_end(home: Home) -> None:
+    """Asked to end while an exchange with Ollama hangs, the daemon ends in order and at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {"THAU_SERVING__OLLAMA_ENABLED": "true", "OLLAMA_HOST": f"127.0.0.1:{silent.getsockname()[1]}"}
+        silent.settimeout(30)
+        with running(home, **environment):
+            silent.accept()[0].close()
+            exchange, _ = silent.accept()
+            exchange.recv(1)
+    exchange.close()

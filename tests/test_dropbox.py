@@ -259,13 +259,13 @@ def test_memory_is_bounded_by_the_batch(file: Path, queue: Path) -> None:
 
 
 def test_short_lines_make_no_large_batch(queue: Path) -> None:
-    """However short the lines or rows are, a batch holds no more than 10,000 of them, and all of them come."""
+    """However short the lines or rows are, a batch holds no more than 2,000 of them, and all of them come."""
     (queue / "a.jsonl").write_text("5\n" * 25_000)
     (queue / "a.json").write_text("[" + "5," * 24_999 + "5]")
     for name in ("a.jsonl", "a.json"):
         first = read_batch(queue, named(queue, name), None, LIMITS, quiet=True)
         assert isinstance(first, Batch)
-        assert (len(first.items), first.more) == (10_000, True)
+        assert (len(first.items), first.more) == (2_000, True)
         reader = Reader(queue, name)
         assert reader.read(quiet=True).finished
         assert [number for number, _, _ in reader.rejected] == list(range(1, 25_001))

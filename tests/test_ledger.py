@@ -11,7 +11,7 @@ import pytest
 
 from thaud.curriculum import Members
 from thaud.domain import Answer, Example, Message, RunSpec, RunState, Score, Side, Trigger, Version
-from thaud.errors import HomeError, HomeTooNewError, StorageError
+from thaud.errors import DiskFullError, HomeError, HomeTooNewError, StorageError
 from thaud.ledger import Ledger, LedgerReader, NewExample, NewFile, NewRejection
 
 FAMILY = "thau-nano"
@@ -226,3 +226,39 @@ with ledger.transaction() as sql:
     with Ledger.open(tmp_path / "l.sqlite3") as ledger:
         assert [event["kind"] for event in ledger.events()] == ["committed"]
         assert ledger.one("PRAGMA integrity_check") == "ok"
+
+
+def test_a_full_disk_is_said_as_such_and_keeps_nothing_of_a_batch(ledger: Ledger) -> None:
+    """The error names the cause, the batch is not there by half, and it goes in when there is room."""
+    pages = ledger.one("PRAGMA page_count")
+    ledger.connection.execute(f"PRAGMA max_page_count={pages}")
+    many = batch("a.jsonl", *(new(number) for number in range(2000)))
+    with pytest.raises(DiskFullError, match="full"):
+        ledger.take_in(many)
+    assert (ledger.counts_by_age(), ledger.file("a.jsonl")) == ({}, None)
+    ledger.connection.execute("PRAGMA max_page_count=1000000")
+    ledger.take_in(many)
+    assert ledger.counts_by_age() == {0: {"taught": 2000}}
+
+
+def test_what_was_set_aside_is_not_taught_and_asks_for_no_run(ledger: Ledger) -> None:
+    """An example that a run could not use is in no list of trained ones; its file stays; a later run can teach it."""
+    first, second = new(1), new(2)
+    ledger.take_in(batch("a.jsonl", first, second))
+    ledger.freeze_run(spec("run-0001", (first.id, second.id)))
+    ledger.accept(version("run-0001", 1), ["fine"], {})
+    ledger.promote(version("run-0001", 1), None, [second.id])
+    assert [row["id"] for row in ledger.trained_examples(FAMILY)] == [first.id]
+    assert (ledger.pending(FAMILY, 0), ledger.finished_files(FAMILY)) == ((0, 0), [])
+    promote(ledger, "run-0002", 2, (first.id, second.id))
+    assert [row["run"] for row in ledger.trained_examples(FAMILY)] == ["run-0001", "run-0002"]
+    assert ledger.finished_files(FAMILY) == ["a.jsonl"]
+
+
+def test_events_of_a_kind_are_found_behind_any_number_of_others(ledger: Ledger) -> None:
+    """A month of complaints does not push the growth out of the history."""
+    ledger.set_age(1, "age_advanced")
+    for _ in range(60):
+        ledger.note("run_not_started", reason="no base")
+    assert [event["after"] for event in ledger.events(1, ["age_advanced", "reset"])] == [1]
+    assert {event["kind"] for event in ledger.events()} == {"run_not_started"}

@@ -1,6 +1,7 @@
 """The states of a run, with scripted steps that write real files; the real steps have tests of their own."""
 
 import asyncio
+import errno
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from thaud.config import Settings
+from thaud.daemon import Daemon
 from thaud.domain import Example, Message, RunState, Side, Trigger
 from thaud.durable import write_durably
-from thaud.errors import StepError
+from thaud.errors import DiskFullError, StepError
 from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile
 from thaud.pipeline import Pipeline
@@ -31,6 +33,8 @@ class ScriptedSteps:
     ran: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     weights: bytes = b"weights"
+    set_aside: list[dict[str, str]] = field(default_factory=list)
+    error: Exception = field(default_factory=lambda: StepError("step X: broken on purpose"))
 
     async def __call__(self, name: str, spec: Spec, kind: type[Any], workdir: Path, on_event: Any) -> Any:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -38,7 +42,7 @@ class ScriptedSteps:
         self.ran.append(name)
         on_event({"event": "start"})
         if name == self.broken:
-            raise StepError(f"step {name}: broken on purpose")
+            raise self.error
         result = getattr(self, name)(spec)
         write_durably(workdir / "result.json", json.dumps({"ok": True, **result}).encode())
         return kind.model_validate(result)
@@ -52,7 +56,7 @@ class ScriptedSteps:
         adapter.write_bytes(Path(spec.examples).read_bytes())
         digest = "0" * 64 if self.wrong_digest else hashlib.sha256(adapter.read_bytes()).hexdigest()
         numbers = {"steps": 1, "tokens": 1, "supervised_tokens": 1, "first_loss": 1.0, "last_loss": 0.5}
-        rest = {"seconds": 1.0, "peak_memory_bytes": 1, "set_aside": []}
+        rest = {"seconds": 1.0, "peak_memory_bytes": 1, "set_aside": self.set_aside}
         return {"adapter_dir": str(adapter.parent), "adapter_sha256": digest, **numbers, **rest}
 
     def export(self, spec: ExportSpec) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def make(home: Home, ledger: Ledger, steps: ScriptedSteps, **settings: Any) -> P
 
 
 def test_the_way_to_a_version(home: Home, ledger: Ledger) -> None:
-    """A run ends promoted: number, file in place, alias, age, projections; the exam saw held-out examples alone."""
+    """A run ends promoted: number, file in place, alias, age; the exam saw held-out examples alone."""
     feed(ledger, range(136))
     steps = ScriptedSteps()
     assert run(make(home, ledger, steps)) is RunState.PROMOTED
@@ -120,8 +124,6 @@ def test_the_way_to_a_version(home: Home, ledger: Ledger) -> None:
     assert (champion.name, champion.accuracy.n, champion.accuracy.right) == ("thau-nano-v1", 34, 34)
     assert hashlib.sha256(Path(champion.gguf).read_bytes()).hexdigest() == champion.gguf_sha256
     assert ledger.age == 1
-    assert json.loads(home.progress.read_bytes())["current_age"] == 1
-    assert len(home.trained_examples.read_text(encoding="utf-8").splitlines()) == 102
     assert steps.ran == ["bases", "train", "export", "exam"]
     taught = (home.runs / "run-0001" / "train" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
     held_out = set(ledger.ids_by_age(Side.HELD_OUT, 15)[0])
@@ -174,7 +176,7 @@ def test_a_failed_step_fails_its_run_with_its_words(home: Home, ledger: Ledger, 
     assert run(make(home, ledger, ScriptedSteps(broken=step))) is RunState.FAILED
     row = ledger.run("run-0001")
     assert row is not None
-    assert row.reasons == (f"step {step}: broken on purpose",)
+    assert row.reasons == ("step X: broken on purpose",)
     assert ledger.versions() == []
     assert run(make(home, ledger, ScriptedSteps())) is RunState.PROMOTED
 
@@ -191,7 +193,7 @@ def test_a_lying_step_is_found_out(home: Home, ledger: Ledger) -> None:
 def test_a_base_that_is_not_there_freezes_nothing(home: Home, ledger: Ledger) -> None:
     """Without a base there is no run, and the examples stay unseen."""
     feed(ledger, range(136))
-    with pytest.raises(StepError, match="bases: broken"):
+    with pytest.raises(StepError, match="broken on purpose"):
         run(make(home, ledger, ScriptedSteps(broken="bases")))
     assert ledger.runs() == []
     assert ledger.pending("thau-nano", 0) == (102, 102)
@@ -251,3 +253,96 @@ def test_progress_is_told_for_the_watcher(home: Home, ledger: Ledger) -> None:
     events = [(row["step"], row["event"]) for row in map(json.loads, lines)]
     assert events == [(step, "start") for step in ("bases", "train", "export", "exam")] + [("promote", "verdict")]
     assert json.loads(lines[-1])["version"] == "thau-nano-v1"
+
+
+FULL = (DiskFullError("no room for model.gguf"), OSError(errno.ENOSPC, "No space left on device", "examples.jsonl"))
+
+
+@pytest.mark.parametrize("error", FULL, ids=["said", "felt"])
+@pytest.mark.parametrize("step", ["train", "export", "exam"])
+def test_a_full_disk_leaves_the_run_where_it_is(home: Home, ledger: Ledger, step: str, error: Exception) -> None:
+    """No room is no failure: the run keeps its place, and goes on from there when there is some."""
+    feed(ledger, range(136))
+    steps = ScriptedSteps(broken=step, error=error)
+    with pytest.raises(DiskFullError, match=r"No space|no room"):
+        run(make(home, ledger, steps))
+    unfinished = ledger.unfinished_run()
+    assert unfinished is not None
+    steps.broken = None
+    assert asyncio.run(make(home, ledger, steps).finish(unfinished.id)) is RunState.PROMOTED
+    assert [row.id for row in ledger.runs()] == ["run-0001"]
+
+
+def test_what_the_trainer_set_aside_was_not_taught(home: Home, ledger: Ledger) -> None:
+    """It does not count towards the stage, the version's examples and the list of trained ones."""
+    feed(ledger, range(136))
+    (too_long, *_) = sorted(ledger.ids_by_age(Side.TAUGHT, 0)[0])
+    settings = {"stages": {0: {"min_examples": 102}}}
+    steps = ScriptedSteps(set_aside=[{"id": too_long, "reason": "200 tokens, the stage has 128"}])
+    assert run(make(home, ledger, steps, **settings)) is RunState.PROMOTED
+    assert (ledger.age, ledger.versions()[0].examples) == (0, 101)
+    assert too_long not in {row["id"] for row in ledger.trained_examples("thau-nano")}
+
+
+def test_a_run_folder_of_a_lost_ledger_is_not_believed(home: Home, tmp_path: Path) -> None:
+    """After somebody deleted the ledger, the new run-0001 trains on its own examples, not on the old adapter."""
+    steps = ScriptedSteps(broken="exam")
+    for numbers in (range(136), range(200, 336)):
+        with Ledger.open(tmp_path / f"{numbers.start}.sqlite3") as ledger:
+            feed(ledger, numbers)
+            run(make(home, ledger, steps))
+    assert steps.ran == ["bases", "train", "export", "exam", "train", "export", "exam"]
+
+
+def guarded(daemon: Daemon) -> None:
+    """One run as the daemon's loop has it."""
+    asyncio.run(daemon.guard(daemon.begin(Trigger.EXAMPLES)))
+
+
+def make_daemon(home: Home, ledger: Ledger, steps: ScriptedSteps) -> Daemon:
+    daemon = Daemon(home, Settings(), ledger)
+    daemon.pipeline = make(home, ledger, steps)
+    return daemon
+
+
+def test_projections_that_cannot_be_written_do_not_undo_a_promotion(home: Home, ledger: Ledger) -> None:
+    """A disk that is full after the promotion: the version stays promoted, and the files follow when there is room."""
+    feed(ledger, range(136))
+    home.logs.rmdir()
+    home.logs.touch()
+    daemon = make_daemon(home, ledger, ScriptedSteps())
+    guarded(daemon)
+    assert [row.state for row in ledger.runs()] == [RunState.PROMOTED]
+    assert ledger.champion("thau-nano") is not None
+    home.logs.unlink()
+    daemon.project_where_due()
+    assert json.loads(home.progress.read_bytes())["current_age"] == 1
+    assert len(home.trained_examples.read_text(encoding="utf-8").splitlines()) == 102
+
+
+def test_a_run_that_breaks_the_code_ends(home: Home, ledger: Ledger) -> None:
+    """What nobody foresaw would happen again at each try: the run fails with a reason, and a new one may begin."""
+    feed(ledger, range(136))
+    daemon = make_daemon(home, ledger, ScriptedSteps(broken="export", error=RuntimeError("a bug")))
+    guarded(daemon)
+    (row,) = ledger.runs()
+    assert row.state is RunState.FAILED
+    assert "a bug" in row.reasons[0]
+    assert ledger.unfinished_run() is None
+
+
+def test_a_failed_run_leaves_no_half_written_model(home: Home, ledger: Ledger) -> None:
+    """What an export that was killed left under its temporary name is given back to the disk."""
+    feed(ledger, range(136))
+    pipeline = make(home, ledger, ScriptedSteps(broken="export"))
+
+    async def killed_in_export() -> None:
+        spec = await pipeline.freeze(Trigger.EXAMPLES)
+        await pipeline.train(spec)
+        half = pipeline.folder(spec.id) / "export" / ".model.gguf.tmp"
+        half.parent.mkdir()
+        half.write_bytes(b"half")
+        await pipeline.finish(spec.id)
+        assert not half.exists()
+
+    asyncio.run(killed_in_export())

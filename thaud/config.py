@@ -194,6 +194,8 @@ def explain(error: ValidationError) -> str:
     """The first complaint of a validation, in one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting"
     return f"{where} = {first.get('input')!r}: {first['msg'].lower()}"
 
 

@@ -15,8 +15,10 @@ closes the ledger; a second one exits at once.
 import asyncio
 import os
 import signal
+import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +29,7 @@ from thaud.api import serve_http
 from thaud.config import Settings, systemd_environment
 from thaud.control import Request, only_daemon, take
 from thaud.domain import Trigger
-from thaud.errors import StorageError, ThauError
+from thaud.errors import DiskFullError, StorageError, ThauError
 from thaud.home import Home
 from thaud.intake import Intake
 from thaud.ledger import Ledger
@@ -40,6 +42,7 @@ from thaud.systemd import notify
 from thaud.watcher import Watcher
 
 AFTER_ERROR_S = 5.0
+AFTER_FULL_S = 60.0
 AFTER_NO_START_S = 600.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger()
@@ -78,6 +81,7 @@ class Daemon:
         self.wake, self.stopping, self.sync = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.dirty = True
         self.train_requested = False
+        self.projected = True
         self.run: asyncio.Task[None] | None = None
         self.changed_at = self.scanned_at = time.monotonic()
         self.no_start_before = 0.0
@@ -127,10 +131,7 @@ class Daemon:
             loop.call_soon_threadsafe(self.mark_changed)
 
         watcher = Watcher((self.home.queue, self.home.control), tell_loop)
-        try:
-            watcher.start()
-        except OSError as error:
-            raise StorageError(f"cannot watch {self.home.queue}: {error.strerror}") from error
+        watcher.start()
         return watcher
 
     def install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -162,31 +163,38 @@ class Daemon:
         notify(systemd_environment()[0], "READY=1")
         log.info("ready", home=str(self.home.root), model=self.settings.family, age=self.ledger.age)
         while not self.stopping.is_set():
+            self.wake.clear()
             try:
                 await self.turn(watcher)
-                pause = self.pause_s()
+                await wait(self.wake, self.pause_s())
+                continue
             except StorageError as error:
                 log.error("paused", reason=str(error))  # noqa: TRY400 - a full disk needs no traceback
-                self.dirty, pause = True, AFTER_ERROR_S
             except Exception:
                 log.exception("turn_failed")
-                self.dirty, pause = True, AFTER_ERROR_S
-            await wait(self.wake, pause)
-            self.wake.clear()
+            self.dirty = True
+            await wait(self.stopping, AFTER_ERROR_S)  # whatever wakes it, for it would fail again
 
     async def turn(self, watcher: Watcher) -> None:
         """Obey, take in, retire, and start a run where one is due."""
         for request in take(self.home):
             self.obey(request)
+        self.project_where_due()
         due = time.monotonic() - self.scanned_at >= self.settings.queue.rescan_s
-        if due and not watcher.healthy:
+        if not watcher.healthy:
             log.warning("watch_renewed", folder=str(self.home.queue))
             watcher.renew()
         if self.dirty or self.intake.waiting or due:
             self.dirty, self.scanned_at = False, time.monotonic()
-            if await self.intake.take_in():
+            if await self.intake.take_in(self.stopping.is_set):
                 self.changed_at = time.monotonic()
         self.start_run_where_due()
+
+    def project_where_due(self) -> None:
+        """Write the projections of what has changed. Raises StorageError, and the next turn tries again."""
+        if not self.projected:
+            project(self.home, self.ledger, self.settings)
+            self.projected = True
 
     def pause_s(self) -> float:
         """Until when nothing can become due unless something wakes the loop."""
@@ -206,7 +214,7 @@ class Daemon:
             self.no_start_before = 0.0
         elif request is Request.RESET:
             self.ledger.reset_age("requested")
-            project(self.home, self.ledger, self.settings)
+            self.projected = False
         self.dirty = True
         self.wake.set()
 
@@ -214,7 +222,7 @@ class Daemon:
 
     def start_run_where_due(self) -> None:
         """Go on with the run that an earlier life or a full disk left, else start one where curriculum says so."""
-        if self.run is not None or time.monotonic() < self.no_start_before:
+        if self.run is not None or self.stopping.is_set() or time.monotonic() < self.no_start_before:
             return
         if (unfinished := self.ledger.unfinished_run()) is not None:
             log.info("run_resumed", run=unfinished.id, state=str(unfinished.state))
@@ -261,9 +269,11 @@ class Daemon:
         await self.carry_out(spec.id)
 
     async def carry_out(self, run_id: str) -> None:
-        """Take a run to its end; files whose examples are all trained then leave the queue."""
+        """Take a run to its end; files that are all trained leave the queue, and the projections follow."""
         await self.pipeline.finish(run_id)
-        self.intake.retire_trained()
+        self.projected = False
+        await self.intake.retire_trained()
+        self.project_where_due()
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Let nothing that happens to a run reach the loop: say it, and try again later."""
@@ -271,18 +281,34 @@ class Daemon:
             await work
         except StorageError as error:
             log.error("paused", reason=str(error))  # noqa: TRY400 - foreseen
-            self.no_start_before = time.monotonic() + AFTER_ERROR_S
+            self.hold_runs(str(error), AFTER_FULL_S if isinstance(error, DiskFullError) else AFTER_ERROR_S)
         except ThauError as error:
             log.error("run_not_started", reason=str(error))  # noqa: TRY400 - foreseen
-            self.no_start_before = time.monotonic() + AFTER_NO_START_S
-            self.ledger.note("run_not_started", reason=str(error))
-        except Exception:
+            self.hold_runs(str(error), AFTER_NO_START_S)
+        except Exception as error:
             log.exception("run_broken")
-            self.no_start_before = time.monotonic() + AFTER_NO_START_S
+            self.give_up_run(f"unforeseen, see {self.home.service_log}: {error!r}")
         finally:
             self.run = None
             self.sync.set()
             self.wake.set()
+
+    def hold_runs(self, reason: str, for_s: float) -> None:
+        """No run for a while; status says why, if the ledger can be written."""
+        self.no_start_before = time.monotonic() + for_s
+        try:
+            self.ledger.note("run_not_started", reason=reason)
+        except StorageError:
+            log.warning("not_noted", reason=reason)
+
+    def give_up_run(self, reason: str) -> None:
+        """A run that stumbled over what nobody foresaw would do so again: it ends, and a new one may begin."""
+        self.hold_runs(reason, AFTER_NO_START_S)
+        try:
+            if (unfinished := self.ledger.unfinished_run()) is not None:
+                self.pipeline.fail(unfinished.id, reason)
+        except Exception:
+            log.exception("run_not_ended")
 
     # Ollama
 
@@ -296,6 +322,8 @@ class Daemon:
                     await self.reconcile_ollama()
                 except ThauError as error:
                     log.warning("ollama_not_reconciled", reason=str(error))
+                except Exception:
+                    log.exception("ollama_not_reconciled")
             await wait(self.sync, serving.retry_s)
 
     async def reconcile_ollama(self) -> None:
@@ -307,7 +335,9 @@ class Daemon:
         from thaud.serving.ollama import OllamaServer  # noqa: PLC0415 - httpx only where there is a server
 
         server = OllamaServer(host)
-        outcome: Outcome = await asyncio.to_thread(reconcile, server, wanted, champion, log.info)
+        outcome = await left_behind_at(self.stopping, lambda: reconcile(server, wanted, champion, log.info))
+        if outcome is None:
+            return
         known = {(row["host"], row["name"]): (row["state"], row["detail"]) for row in self.ledger.registrations()}
         for name, held in held_by_server(outcome, self.settings.family, champion.name).items():
             if known.get((host, name)) != held:
@@ -336,6 +366,27 @@ def held_by_server(outcome: Outcome, family: str, champion: str) -> dict[str, tu
     held |= {name: ("failed", reason) for name, reason in outcome.failed.items()}
     held[family] = ("failed", outcome.alias_failure) if outcome.alias_failure else ("served", champion)
     return held
+
+
+async def left_behind_at(stop: asyncio.Event, work: Callable[[], Outcome]) -> Outcome | None:
+    """The outcome of work in a thread, or None as soon as `stop` is set: an upload may take longer than anybody waits
+    for a shutdown. What it leaves half done is begun again by the next life.
+    """
+    outcome: Future[Outcome] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - carried over to the loop
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="ollama", daemon=True).start()
+    ended, stopped = asyncio.wrap_future(outcome), asyncio.ensure_future(stop.wait())
+    both: list[asyncio.Future[Any]] = [ended, stopped]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    return ended.result() if ended.done() or not ended.cancel() else None
 
 
 async def wait(event: asyncio.Event, timeout_s: float) -> None:

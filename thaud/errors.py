@@ -9,6 +9,7 @@
     ├── ConfigError                6   thau.toml or the environment
     ├── BaseUnavailableError       7   the base model is neither on disk nor to be had
     ├── StorageError               8   permission, disk full, a file that vanished
+    │   └── DiskFullError          8   no room: the daemon waits for some and goes on
     ├── StepError                  9   a child process failed; it carries what the child said
     ├── ServerError               10   Ollama refused, broke off or is not there
     ├── NoVersionError            11   nothing has been trained yet
@@ -73,6 +74,10 @@ class StorageError(ThauError):
     """The file system refused: permission, disk full, a file that vanished."""
 
     exit_code = 8
+
+
+class DiskFullError(StorageError):
+    """There is no room left. Nothing has failed but the writing: it is tried again."""
 
 
 class StepError(ThauError):

@@ -4,8 +4,10 @@ Owns the process (its group, its leash, its end) and the parsing of what it says
 """
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -14,11 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaud.durable import write_durably
-from thaud.errors import StepError
+from thaud.errors import DiskFullError, StepError
 from thaud.steps.contract import RESULT, SPEC, Spec
 
 LINE_LIMIT = 1 << 20
 STDERR = "stderr.log"
+LEAST_ROOM_BYTES = 1 << 20
+NO_ROOM = (os.strerror(errno.ENOSPC), "no room for")  # the kernel's words, and the export's before it begins
 OnEvent = Callable[[dict[str, Any]], None]
 ResultT = TypeVar("ResultT", bound=Spec)
 
@@ -26,7 +30,8 @@ ResultT = TypeVar("ResultT", bound=Spec)
 async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on_event: OnEvent) -> ResultT:
     """Run `python -m thaud.steps.NAME WORKDIR` to its end and read its result.
 
-    Raises StepError with the child's own words, or with how it died. Cancelling kills the child's whole group.
+    Raises StepError with the child's own words, or with how it died; DiskFullError where they say that there is no
+    room. Cancelling kills the child's whole group.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / RESULT).unlink(missing_ok=True)
@@ -54,13 +59,22 @@ async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on
 async def follow(child: asyncio.subprocess.Process, on_event: OnEvent) -> None:
     """Hand each line of progress on; whatever is no JSON object is the libraries' chatter and is dropped."""
     assert child.stdout is not None
-    async for line in child.stdout:
+    while line := await next_line(child.stdout):
         try:
             event = json.loads(line)
         except ValueError:
             continue
         if isinstance(event, dict):
             on_event(event)
+
+
+async def next_line(stdout: asyncio.StreamReader) -> bytes:
+    """A line of at most LINE_LIMIT, with its end; nothing at the end of the stream. Longer ones are chatter."""
+    while True:
+        try:
+            return await stdout.readline()
+        except ValueError:
+            continue
 
 
 async def end(child: asyncio.subprocess.Process) -> None:
@@ -78,10 +92,16 @@ def read_result(name: str, kind: type[ResultT], workdir: Path, code: int) -> Res
     try:
         result = json.loads((workdir / RESULT).read_bytes())
     except (OSError, ValueError):
-        raise StepError(f"step {name} died ({how_it_died(code)}): {last_words(workdir)}") from None
+        raise failure(f"step {name} died ({how_it_died(code)}): {last_words(workdir)}", workdir) from None
     if not result.pop("ok"):
-        raise StepError(f"step {name}: {result['error']}")
+        raise failure(f"step {name}: {result['error']}", workdir)
     return kind.model_validate(result)
+
+
+def failure(words: str, workdir: Path) -> StepError | DiskFullError:
+    """What a failed step said, as the error that it is. On a full disk it may have had no room for its words."""
+    full = any(said in words for said in NO_ROOM) or shutil.disk_usage(workdir).free < LEAST_ROOM_BYTES
+    return DiskFullError(words) if full else StepError(words)
 
 
 def how_it_died(code: int) -> str:

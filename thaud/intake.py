@@ -6,7 +6,7 @@ Owns the way between the two; refuses to know SQL (ledger) and the file system (
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -30,11 +30,16 @@ from thaud.formats import age_from_name
 from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile, NewRejection
 
+WORK_S, BREATH_S = 0.05, 0.01
 log = structlog.get_logger()
 
 
 class Intake:
-    """Takes in what is new. `waiting`: some file is to be looked at again when it has settled."""
+    """Takes in what is new. `waiting`: some file is to be looked at again when it has settled.
+
+    `done`: files as they were when the ledger said that all of them is read; thousands may stay, and each change asks
+    for a scan. `swept`: what an earlier life had no time to move out of the queue is moved.
+    """
 
     def __init__(self, home: Home, settings: Settings, ledger: Ledger) -> None:
         self.home = home
@@ -43,26 +48,44 @@ class Intake:
         self.stages = curriculum.stages_with(settings.stages)
         self.waiting = False
         self.complained: set[tuple[str, str]] = set()
+        self.breathed_at = 0.0
+        self.done: dict[str, QueueFile] = {}
+        self.swept = False
 
-    async def take_in(self) -> int:
-        """Read everything new in the drop-box; returns how many lines were taken in. Raises StorageError."""
+    async def take_in(self, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Read everything new in the drop-box, until `stopped`; returns how many lines were taken in.
+
+        Raises StorageError.
+        """
         found = scan(self.home.queue)
         self.complain(found.ignored)
         self.waiting, taken = False, 0
+        self.breathed_at = time.monotonic()
+        self.done = {file.name: file for file in found.files if self.done.get(file.name) == file}
         for file in found.files:
-            taken += await self.take_in_file(file)
-        if taken:
-            self.retire_trained()
+            if file.name not in self.done and not stopped():
+                await self.breathe()
+                taken += await self.take_in_file(file, stopped)
+        if (taken or not self.swept) and not stopped():
+            await self.retire_trained()
         return taken
 
-    async def take_in_file(self, file: QueueFile) -> int:
+    async def breathe(self) -> None:
+        """Let signals, HTTP and the run under way have their turn, after at most one batch of work."""
+        if time.monotonic() - self.breathed_at > WORK_S:
+            await asyncio.sleep(BREATH_S)
+            self.breathed_at = time.monotonic()
+
+    async def take_in_file(self, file: QueueFile, stopped: Callable[[], bool]) -> int:
         """Read one file to its end, giving the loop its turn between batches."""
         row, taken = self.ledger.file(file.name), 0
         position = Position.from_json(row.position) if row else None
         if position is not None and position.covers(file):
+            self.done[file.name] = file
             return 0
         while True:
-            quiet = time.time_ns() - file.mtime_ns >= self.settings.queue.settle_s * 1e9
+            # a time from the future is another clock's: whoever writes now sets it to now
+            quiet = abs(time.time_ns() - file.mtime_ns) >= self.settings.queue.settle_s * 1e9
             batch = read_batch(self.home.queue, file, position, self.settings.queue, quiet=quiet)
             if isinstance(batch, Unread):
                 self.complain([Ignored(batch.name, batch.reason)] if not batch.gone else [])
@@ -71,13 +94,21 @@ class Intake:
             taken += len(batch.items)
             self.waiting = self.waiting or (bool(batch.waiting_bytes) and not quiet)
             position = batch.position
-            if not batch.more:
+            if not batch.more or stopped():
                 return taken
-            await asyncio.sleep(0)
+            await self.breathe()
 
     def commit(self, name: str, batch: Batch, before: Position | None) -> None:
-        """One batch into the ledger, then its rejections beside, for people."""
+        """One batch's rejections beside, for people, then all of it into the ledger.
+
+        In this order, because what was not committed is read again, and a line is not put into quarantine twice.
+        """
         rejections = [NewRejection(line, each.reason, each.raw) for line, each in batch.rejections]
+        if rejections:
+            at = self.ledger.now()
+            append_rejections(
+                self.home.rejected, [Quarantined(name, each.line, each.reason, each.raw, at) for each in rejections]
+            )
         if batch.items or before != batch.position:
             self.ledger.take_in(
                 NewFile(
@@ -92,11 +123,6 @@ class Intake:
             )
         if batch.items:
             log.info("taken_in", file=name, examples=len(batch.examples), rejected=len(rejections))
-        if rejections:
-            at = self.ledger.now()
-            append_rejections(
-                self.home.rejected, [Quarantined(name, each.line, each.reason, each.raw, at) for each in rejections]
-            )
 
     def decide(self, name: str, examples: Sequence[tuple[int, Example]]) -> list[NewExample]:
         """Age and side of those that are new; the first of equal ones counts."""
@@ -122,9 +148,10 @@ class Intake:
                 self.complained.add((item.name, item.reason))
                 log.warning("not_read", file=item.name, reason=item.reason)
 
-    def retire_trained(self) -> None:
+    async def retire_trained(self) -> None:
         """Move files whose examples are all trained out of the queue; one that changed since stays."""
         for name in self.ledger.finished_files(self.settings.family):
+            await self.breathe()
             row = self.ledger.file(name)
             assert row is not None
             try:
@@ -135,3 +162,4 @@ class Intake:
             if moved is not None:
                 self.ledger.retire_file(name, moved.name)
                 log.info("file_trained", file=name, moved_to=str(moved))
+        self.swept = True

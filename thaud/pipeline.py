@@ -4,7 +4,10 @@ Owns the order of the states and the run's folder; refuses to know torch, GGUF a
 asks curriculum.py).
 """
 
+import asyncio
+import errno
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,21 +18,12 @@ import structlog
 
 from thaud import curriculum, gate
 from thaud.config import Settings, StageOverride
-from thaud.domain import (
-    FINAL_STATES,
-    ExamReport,
-    RunSpec,
-    RunState,
-    Side,
-    Trigger,
-    Version,
-)
+from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunState, Side, Trigger, Version
 from thaud.durable import fsync_folder, write_durably
-from thaud.errors import StepError, StorageError, ThauError
+from thaud.errors import DiskFullError, StepError, StorageError, ThauError
 from thaud.executor import OnEvent, run_step
 from thaud.home import Home
 from thaud.ledger import Ledger, RunRow
-from thaud.projections import project
 from thaud.sizes import find_size
 from thaud.steps.contract import (
     BaseResult,
@@ -46,6 +40,7 @@ from thaud.workdir import exam_row, finished_result, probe, read_answers, train_
 
 ResultT = TypeVar("ResultT", bound=Spec)
 PROGRESS = "progress.ndjson"
+ROWS_AT_ONCE = 500
 log = structlog.get_logger()
 
 
@@ -73,6 +68,8 @@ class Pipeline:
         run_id = self.ledger.next_run_id()
         base = self.settings.base or find_size(self.settings.size).base
         found = await self.do(run_id, "bases", BaseSpec(base=base), BaseResult)
+        for step in ("train", "export", "exam", "exam-champion"):  # of a ledger that somebody deleted
+            shutil.rmtree(self.folder(run_id) / step, ignore_errors=True)
         spec = self.compose(run_id, trigger, found)
         self.ledger.freeze_run(spec)
         log.info("run_frozen", run=run_id, age=spec.age, examples=len(spec.example_ids), trigger=str(trigger))
@@ -117,7 +114,10 @@ class Pipeline:
     # Running
 
     async def finish(self, run_id: str) -> RunState:
-        """Take a run from its last receipt to its end. A step's failure ends the run, never the daemon."""
+        """Take a run from its last receipt to its end. A step's failure ends the run, never the daemon.
+
+        Raises DiskFullError, and leaves the run where it is: it goes on when there is room.
+        """
         next_step: Mapping[RunState, Callable[[RunSpec], Awaitable[None]]] = {
             RunState.FROZEN: self.train,
             RunState.TRAINED: self.export,
@@ -128,8 +128,12 @@ class Pipeline:
         while (row := self.row(run_id)).state not in FINAL_STATES:
             try:
                 await next_step[row.state](read_spec(row))
+            except DiskFullError:
+                raise
             except (ThauError, OSError) as error:
-                self.fail(run_id, error)
+                if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise DiskFullError(in_words(error)) from error
+                self.fail(run_id, in_words(error))
         return row.state
 
     def row(self, run_id: str) -> RunRow:
@@ -138,24 +142,24 @@ class Pipeline:
         assert row is not None
         return row
 
-    def fail(self, run_id: str, error: ThauError | OSError) -> None:
+    def fail(self, run_id: str, reason: str) -> None:
         """End a run that could not go on."""
-        reason = str(error) if isinstance(error, ThauError) else f"{error.strerror}: {error.filename}"
-        log.error("run_failed", run=run_id, reason=reason)
         self.ledger.end_run(run_id, RunState.FAILED, [reason])
+        log.error("run_failed", run=run_id, reason=reason)
         self.tell_verdict(run_id, "gate", [reason])
         self.discard(run_id)
 
     def discard(self, run_id: str) -> None:
-        """Give back the disk that a challenger's GGUF took; reports and adapter stay."""
-        (self.folder(run_id) / "export" / "model.gguf").unlink(missing_ok=True)
+        """Give back the disk that a challenger's GGUF took, whole or half written; reports and adapter stay."""
+        for name in ("model.gguf", ".model.gguf.tmp"):
+            (self.folder(run_id) / "export" / name).unlink(missing_ok=True)
 
     async def train(self, spec: RunSpec) -> None:
         """FROZEN -> TRAINED."""
         folder = self.folder(spec.id) / "train"
         folder.mkdir(parents=True, exist_ok=True)
         examples = folder / "examples.jsonl"
-        write_durably(examples, b"".join(train_row(each) for each in self.ledger.examples(spec.example_ids)))
+        write_durably(examples, await self.rows(spec.example_ids, train_row))
         result = await self.do(
             spec.id,
             "train",
@@ -176,6 +180,8 @@ class Pipeline:
         )
         probe(Path(result.adapter_dir) / "adapter_model.safetensors", result.adapter_sha256)
         self.ledger.receive(spec.id, "train", result.model_dump(), RunState.TRAINED)
+        if result.set_aside:
+            log.warning("set_aside", run=spec.id, examples=len(result.set_aside), first=result.set_aside[0])
 
     async def export(self, spec: RunSpec) -> None:
         """TRAINED -> EXPORTED."""
@@ -218,7 +224,7 @@ class Pipeline:
         folder = self.folder(spec.id) / folder_name
         folder.mkdir(parents=True, exist_ok=True)
         items = folder / "items.jsonl"
-        write_durably(items, b"".join(exam_row(each) for each in self.ledger.examples(ids)))
+        write_durably(items, await self.rows(ids, exam_row))
         exam = ExamSpec(
             gguf=str(gguf),
             items=str(items),
@@ -267,20 +273,19 @@ class Pipeline:
             gguf_sha256=exported["gguf_sha256"],
             size_bytes=exported["size_bytes"],
             accuracy=report.accuracy,
-            examples=len(spec.example_ids),
+            examples=len(set(spec.example_ids) - self.set_aside(spec)),
             accepted_at=self.ledger.now(),
         )
 
     async def promote(self, spec: RunSpec) -> None:
-        """ACCEPTED -> PROMOTED: file in place, then alias, lessons and age in one commit, then the projections."""
+        """ACCEPTED -> PROMOTED: file in place, then alias, lessons and age in one commit."""
         version = next(each for each in self.ledger.versions(spec.family) if each.run_id == spec.id)
         self.ledger.intend(spec.id, "promote")
         self.put_in_place(spec, version)
         advance_to = self.age_after(spec, version)
-        self.ledger.promote(version, advance_to)
+        self.ledger.promote(version, advance_to, sorted(self.set_aside(spec)))
         log.info("version_promoted", version=version.name, age=version.age, advanced_to=advance_to)
         self.tell_verdict(spec.id, "promote", self.row(spec.id).reasons, version.name)
-        project(self.home, self.ledger, self.settings)
 
     def put_in_place(self, spec: RunSpec, version: Version) -> None:
         """Move the GGUF from the run's folder to the version's, once; it is probed there."""
@@ -300,7 +305,7 @@ class Pipeline:
         following = curriculum.next_stage(stages, spec.age)
         if following is None or self.ledger.age != spec.age:
             return None
-        taught = sum(each.age == spec.age for each in self.ledger.examples(spec.example_ids))
+        taught = self.ledger.count_of_age(set(spec.example_ids) - self.set_aside(spec), spec.age)
         ready = curriculum.readiness(
             curriculum.stage_at(stages, spec.age),
             taught,
@@ -316,12 +321,25 @@ class Pipeline:
         """The run's own folder."""
         return self.home.runs / run_id
 
+    async def rows(self, ids: Sequence[str], row: Callable[[QueuedExample], bytes]) -> bytes:
+        """What a step is handed of these examples, giving the loop its turn."""
+        written = bytearray()
+        for number, each in enumerate(self.ledger.examples(ids), 1):
+            written += row(each)
+            if number % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return bytes(written)
+
     def receipt(self, run_id: str, step: str) -> dict[str, Any]:
         """The receipt of a step that is done."""
         receipt = self.ledger.receipt(run_id, step)
         if receipt is None:
             raise StorageError(f"run {run_id} has no receipt of its step {step}: run `thau doctor`")
         return receipt
+
+    def set_aside(self, spec: RunSpec) -> set[str]:
+        """The examples that the trainer could not use (as a rule, too long for the stage): they were not taught."""
+        return {each["id"] for each in self.receipt(spec.id, "train")["set_aside"]}
 
     def champion_of(self, spec: RunSpec) -> Version | None:
         """The champion that was frozen into the run."""
@@ -358,6 +376,11 @@ class Pipeline:
             log.warning("progress_lost", run=run_id, reason=error.strerror)
 
 
+def in_words(error: ThauError | OSError) -> str:
+    """What went wrong, for people."""
+    return str(error) if isinstance(error, ThauError) else f"{error.strerror or error}: {error.filename or 'the step'}"
+
+
 ValueT = TypeVar("ValueT")
 
 
@@ -368,5 +391,6 @@ def first(*values: ValueT | None) -> ValueT:
 
 def read_spec(row: RunRow) -> RunSpec:
     """The frozen spec of a run."""
-    lists = {name: tuple(row.spec[name]) for name in ("example_ids", "exam_ids", "recall_ids")}
-    return RunSpec(**{**row.spec, **lists, "trigger": Trigger(row.trigger)})
+    spec = row.spec
+    lists = {name: tuple(spec[name]) for name in ("example_ids", "exam_ids", "recall_ids")}
+    return RunSpec(**{**spec, **lists, "trigger": Trigger(row.trigger)})

@@ -9,6 +9,7 @@ from typing import Any
 
 from thaud.config import Settings
 from thaud.durable import write_durably
+from thaud.errors import StorageError
 from thaud.home import Home
 from thaud.ledger import Ledger, LedgerReader
 from thaud.status import report_cognitive
@@ -17,25 +18,30 @@ PROGRESS_WRITTEN = "progress_written"
 
 
 def project(home: Home, ledger: Ledger, settings: Settings) -> None:
-    """Write all projections. Raises OSError where the disk refuses."""
-    home.logs.mkdir(parents=True, exist_ok=True)
+    """Write all projections. Raises StorageError where the disk refuses; they are then as they were."""
     progress = json.dumps(progress_report(ledger, settings), ensure_ascii=False, indent=2)
-    write_durably(home.progress, progress.encode() + b"\n")
-    if ledger.meta(PROGRESS_WRITTEN) is None:
-        ledger.set_meta(PROGRESS_WRITTEN, "1")
     rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in ledger.trained_examples(settings.family))
-    write_durably(home.trained_examples, "".join(rows).encode())
+    try:
+        home.logs.mkdir(parents=True, exist_ok=True)
+        write_durably(home.progress, progress.encode() + b"\n")
+        if ledger.meta(PROGRESS_WRITTEN) is None:
+            ledger.set_meta(PROGRESS_WRITTEN, "1")
+        write_durably(home.trained_examples, "".join(rows).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {error.filename or home.logs}: {error.strerror}; see df and ls -ld"
+        ) from error
 
 
 def progress_report(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
     """cognitive_progress.json: the age, its criteria, the champion, and how it came here."""
     champion = ledger.champion(settings.family)
-    kinds = {"age_advanced", "reset"}
+    kinds = ("age_advanced", "reset")
     return {
         **report_cognitive(ledger, settings),
         "model": champion.name if champion else None,
         "total_examples_trained": ledger.trained_count(settings.family),
-        "history": [event for event in reversed(ledger.events(1000)) if event["kind"] in kinds],
+        "history": list(reversed(ledger.events(1000, kinds))),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from thaud.config import Settings
 from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
-from thaud.domain import RunState, Score, Stage, Version
+from thaud.domain import Score, Stage, Version
 from thaud.ledger import LedgerReader
 
 
@@ -74,13 +74,13 @@ def report_service(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
         "rejected_lines": ledger.rejection_count(),
         "auto_train_enabled": settings.training.auto_train_enabled,
         "last_run": report_run(runs[0]) if runs else None,
-        "not_started": not_started(ledger, runs[0].created_at if runs else ""),
+        "not_started": not_started(ledger, runs[0].changed_at if runs else ""),
     }
 
 
 def not_started(ledger: LedgerReader, since: str) -> str | None:
-    """Why no run could begin, where that was tried after the last one that did."""
-    tried = next((event for event in ledger.events() if event["kind"] == "run_not_started"), None)
+    """Why no run could begin or go on, where that was tried after the last one's last step."""
+    tried = next(iter(ledger.events(1, ["run_not_started"])), None)
     return str(tried["reason"]) if tried and tried["at"] > since else None
 
 
@@ -129,14 +129,13 @@ def report_status(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
 def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
     """`GET /stats`: the status with history and the guide's key figures."""
     status = report_status(ledger, settings)
-    advances = [event for event in ledger.events(1000) if event["kind"] == "age_advanced"]
     return {
         **status,
         "versions": [report_version(version) for version in ledger.versions(settings.family)],
         "runs": [report_run(run) for run in ledger.runs()],
         "metrics": {
             "examples_per_day": ledger.examples_per_day(datetime.now(UTC)),
-            "advances": advances,
-            "rejected_runs": sum(run.state is RunState.REJECTED for run in ledger.runs(1000)),
+            "advances": ledger.events(1000, ["age_advanced"]),
+            "rejected_runs": ledger.rejected_run_count(),
         },
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from watchdog.events import (
+    DirDeletedEvent,
     FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
@@ -18,12 +19,15 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from thaud.errors import StorageError
+
 CHANGES: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
     FileModifiedEvent,
     FileMovedEvent,
     FileClosedEvent,
     FileDeletedEvent,
+    DirDeletedEvent,
 ]
 
 
@@ -41,12 +45,16 @@ class Watcher(FileSystemEventHandler):
         self.on_change()
 
     def start(self) -> None:
-        """Begin to watch. Raises OSError where a folder is missing or the system has no watches left."""
+        """Begin to watch. Raises StorageError where a folder is missing or the system has no watches left."""
         self.observer = Observer()
-        for folder in self.folders:
-            self.observer.schedule(self, str(folder), event_filter=CHANGES)
-        self.inodes = tuple(folder.stat().st_ino for folder in self.folders)
-        self.observer.start()
+        try:
+            for folder in self.folders:
+                folder.mkdir(parents=True, exist_ok=True)
+                self.observer.schedule(self, str(folder), event_filter=CHANGES)
+            self.inodes = tuple(folder.stat().st_ino for folder in self.folders)
+            self.observer.start()
+        except OSError as error:
+            raise StorageError(f"cannot watch {', '.join(map(str, self.folders))}: {error.strerror}") from error
 
     def stop(self) -> None:
         """End the threads."""
@@ -64,8 +72,6 @@ class Watcher(FileSystemEventHandler):
         return same and self.observer.is_alive() and all(emitter.is_alive() for emitter in self.observer.emitters)
 
     def renew(self) -> None:
-        """Watch again, on folders made anew where they are gone. Raises OSError."""
+        """Watch again, on folders made anew where they are gone. Raises StorageError."""
         self.stop()
-        for folder in self.folders:
-            folder.mkdir(parents=True, exist_ok=True)
         self.start()

@@ -21,9 +21,9 @@ def finished_result(workdir: Path, spec: Spec, kind: type[ResultT]) -> ResultT |
     try:
         same = type(spec).model_validate_json((workdir / SPEC).read_bytes()) == spec
         result = json.loads((workdir / RESULT).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return kind.model_validate(result) if same and result.pop("ok") else None
+        return kind.model_validate(result) if same and result.pop("ok") else None
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None  # none, or one that another release of THAU left
 
 
 def train_row(each: QueuedExample) -> bytes:

@@ -20,7 +20,7 @@ from thaud.dropbox.files import QueueFile, is_document
 from thaud.formats import decode_document, is_object, judge, parse_line, to_raw
 
 DIGESTED_BYTES = 4096
-BATCH_LINES = 10_000  # a batch is a transaction: this bounds its time and memory where lines are short
+BATCH_LINES = 2_000  # a batch is a transaction: this bounds how long it keeps the loop where lines are short
 RAW_BYTES = 1024  # what is kept of a line or a file that is too long to keep
 BLANK = b" \t\r\v\f\xef\xbb\xbf"  # a byte order mark alone is a blank line
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -111,7 +111,7 @@ class Unread:
 def read_batch(
     queue: Path, file: QueueFile, position: Position | None, limits: Queue, *, quiet: bool
 ) -> Batch | Unread:
-    """Read on from a position, at most `limits.batch_bytes` (or one longer line) and 10,000 lines. Never raises.
+    """Read on from a position, at most `limits.batch_bytes` (or one longer line) and 2,000 lines. Never raises.
 
     `quiet` says that the file was unchanged for `limits.settle_s` when the scan saw it; it holds only while the file
     still looks as it did then. `position` is None where the ledger knows nothing about the file.

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from thaud.curriculum import Members
-from thaud.domain import (
-    Answer,
-    Example,
-    GraderName,
-    Message,
-    QueuedExample,
-    RunState,
-    Score,
-    Side,
-    Version,
-)
+from thaud.domain import Answer, Example, GraderName, Message, QueuedExample, RunState, Score, Side, Version
 from thaud.errors import HomeError, StorageError
 from thaud.ledger.schema import refuse_newer
 
@@ -44,11 +34,17 @@ class RunRow:
     age: int
     state: RunState
     trigger: str
-    spec: dict[str, Any]
+    spec_text: str
     reasons: tuple[str, ...]
     report: dict[str, Any] | None
     created_at: str
     changed_at: str
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Parsed where it is asked for: it names every example, and lists of runs are looked at all the time."""
+        parsed: dict[str, Any] = json.loads(self.spec_text)
+        return parsed
 
 
 class LedgerReader:
@@ -99,9 +95,13 @@ class LedgerReader:
         """The current cognitive age, in the age of its stage."""
         return int(self.meta("age") or 0)
 
-    def events(self, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest events, newest first."""
-        rows = self.connection.execute("SELECT at, kind, detail FROM events ORDER BY seq DESC LIMIT ?", (limit,))
+    def events(self, limit: int = 50, kinds: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The newest events, newest first, of some kinds or of all."""
+        sql = (
+            "SELECT at, kind, detail FROM events WHERE ?1 = '[]' OR kind IN (SELECT value FROM json_each(?1))"
+            " ORDER BY seq DESC LIMIT ?2"
+        )
+        rows = self.connection.execute(sql, (json.dumps(list(kinds)), limit))
         return [{"at": row["at"], "kind": row["kind"], **json.loads(row["detail"])} for row in rows]
 
     # Files and examples
@@ -137,6 +137,12 @@ class LedgerReader:
                 )
             yield read_example(row)
 
+    def count_of_age(self, ids: Iterable[str], age: int) -> int:
+        """How many of these examples are of an age."""
+        sql = "SELECT count(*) FROM examples WHERE age = ? AND id IN (SELECT value FROM json_each(?))"
+        count: int = self.one(sql, age, json.dumps(list(ids)))
+        return count
+
     def ids_by_age(self, side: Side, up_to_age: int) -> dict[int, list[str]]:
         """Ids of one side by age, in the order of arrival, up to and including an age."""
         rows = self.connection.execute(
@@ -155,11 +161,14 @@ class LedgerReader:
         return counts
 
     def pending(self, family: str, up_to_age: int) -> tuple[int, int]:
-        """(pending, unseen): taught examples that no promoted version of the family knows, and those no run tried."""
+        """(pending, unseen): taught examples that no promoted version of the family knows, and those no run tried.
+
+        What a promoted version's run had to set aside does not call for another run; a later stage takes it along.
+        """
         sql = (
             "SELECT count(*) AS pending, count(*) FILTER (WHERE lessons.tried_by IS NULL) AS unseen FROM examples"
             " LEFT JOIN lessons ON lessons.family = ? AND lessons.example_seq = examples.seq"
-            " WHERE side = 'taught' AND age <= ? AND lessons.taught_by IS NULL"
+            " WHERE side = 'taught' AND age <= ? AND lessons.taught_by IS NULL AND lessons.set_aside_by IS NULL"
         )
         row = self.connection.execute(sql, (family, up_to_age)).fetchone()
         return row["pending"], row["unseen"]
@@ -268,6 +277,11 @@ class LedgerReader:
         count: int = self.one("SELECT count(*) FROM runs")
         return count
 
+    def rejected_run_count(self) -> int:
+        """How many runs the gate refused."""
+        count: int = self.one("SELECT count(*) FROM runs WHERE state = 'rejected'")
+        return count
+
     def next_run_id(self) -> str:
         """The id that the next run will have: `run-0007`."""
         return f"run-{self.run_count() + 1:04d}"
@@ -354,7 +368,7 @@ def read_run(row: sqlite3.Row) -> RunRow:
         age=row["age"],
         state=RunState(row["state"]),
         trigger=row["trigger"],
-        spec=json.loads(row["spec"]),
+        spec_text=row["spec"],
         reasons=tuple(json.loads(row["reasons"])),
         report=json.loads(row["report"]) if row["report"] else None,
         created_at=row["created_at"],

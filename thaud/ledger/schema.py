@@ -79,12 +79,13 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (run_id, step)
     ) STRICT, WITHOUT ROWID;
 
-    -- Which examples a family's runs tried, and which promoted run first taught them.
+    -- Which examples a family's runs tried, which promoted run first taught them, and which last could not use them.
     CREATE TABLE lessons (
         family TEXT NOT NULL,
         example_seq INTEGER NOT NULL REFERENCES examples (seq),
         tried_by TEXT NOT NULL REFERENCES runs (id),
         taught_by TEXT REFERENCES runs (id),
+        set_aside_by TEXT REFERENCES runs (id),
         PRIMARY KEY (family, example_seq)
     ) STRICT, WITHOUT ROWID;
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from thaud.domain import Answer, Example, RunSpec, RunState, Side, Version
-from thaud.errors import StorageError
+from thaud.errors import DiskFullError, StorageError
 from thaud.ledger.reader import LedgerReader
 from thaud.ledger.schema import migrate
 
@@ -81,19 +81,19 @@ class Ledger(LedgerReader):
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing. Raises StorageError where SQLite refuses (disk full, I/O error)."""
+        """All of it or nothing. Raises DiskFullError, and StorageError where SQLite refuses otherwise (I/O error)."""
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # SQLite has ended it itself where the disk is full
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise StorageError(f"the ledger {self.path} could not be written: {error}") from error
+            kind = DiskFullError if error.sqlite_errorcode == sqlite3.SQLITE_FULL else StorageError
+            raise kind(f"the ledger {self.path} could not be written: {error}") from error
 
     def now(self) -> str:
         """ISO 8601 in UTC."""
@@ -255,8 +255,8 @@ class Ledger(LedgerReader):
             self.move(sql, version.run_id, RunState.ACCEPTED)
             self._note("version_accepted", version=version.name, run=version.run_id)
 
-    def promote(self, version: Version, advance_to: int | None) -> None:
-        """Commit promotion: the alias, what was taught, and the age, together."""
+    def promote(self, version: Version, advance_to: int | None, set_aside: Sequence[str] = ()) -> None:
+        """Commit promotion: the alias, what was taught, and the age, together. `set_aside` was tried and not taught."""
         with self.transaction() as sql:
             sql.execute(
                 "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (family) DO UPDATE SET"
@@ -264,8 +264,14 @@ class Ledger(LedgerReader):
                 (version.family, version.n, self.now()),
             )
             sql.execute(
-                "UPDATE lessons SET taught_by = ? WHERE family = ? AND tried_by = ? AND taught_by IS NULL",
-                (version.run_id, version.family, version.run_id),
+                "UPDATE lessons SET set_aside_by = ? WHERE family = ? AND example_seq IN"
+                " (SELECT seq FROM examples WHERE id IN (SELECT value FROM json_each(?)))",
+                (version.run_id, version.family, json.dumps(list(set_aside))),
+            )
+            sql.execute(
+                "UPDATE lessons SET taught_by = ?1, set_aside_by = NULL WHERE family = ?2 AND tried_by = ?1"
+                " AND taught_by IS NULL AND set_aside_by IS NOT ?1",
+                (version.run_id, version.family),
             )
             self.move(sql, version.run_id, RunState.PROMOTED)
             self._note("version_promoted", version=version.name)
