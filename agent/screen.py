@@ -30,10 +30,10 @@ class Screen:
             self._midline = not shown.endswith("\n")
 
     def line(self, text: str, style: str = "") -> None:
-        """Print a line of its own."""
+        """Print a line of its own: broken between words on a terminal, never where a program reads it."""
         if self._midline:
             self.console.print()
-        self.console.print(Text(strip_controls(text), style=style), soft_wrap=True)
+        self.console.print(Text(strip_controls(text), style=style), soft_wrap=not self.console.is_terminal)
         self._midline = False
 
     def called(self, call: ToolCall) -> None:

@@ -54,19 +54,19 @@ SPANISH = Words(
     no_tools="Sin herramientas: no caben en un contexto de {tokens} tokens.",
     workspace="Carpeta que puede leer: {path}",
     help=(
-        "/ayuda                    esta ayuda\n"
-        "/herramientas             las herramientas que el modelo puede usar\n"
-        "/enseñar <respuesta>      la respuesta correcta a tu última pregunta; va a la cola de entrenamiento\n"
-        "/limpiar                  empezar otra conversación\n"
-        "/salir                    terminar"
+        "/ayuda                 esta ayuda\n"
+        "/herramientas          las herramientas que el modelo puede usar\n"
+        "/enseñar <respuesta>   la respuesta correcta a tu última pregunta, para entrenar\n"
+        "/limpiar               empezar otra conversación\n"
+        "/salir                 terminar"
     ),
     allow="¿Permitir {call}? [s/N] ",
     yes=("s", "si", "sí", "y", "yes"),
     denied="no permitido",
-    unknown_command="No conozco {command}. /ayuda muestra las órdenes.",
+    unknown_command="No existe {command}. /ayuda muestra los comandos.",
     nothing_to_teach="Aún no has preguntado nada que corregir.",
     teach_what="Escribe la respuesta correcta: /enseñar <respuesta>",
-    taught="Aprendido para el próximo entrenamiento: {path}",
+    taught="Anotado para el próximo entrenamiento: {path}",
     cleared="Conversación nueva.",
     error="Error: {message}",
     endings=MappingProxyType(
@@ -93,11 +93,11 @@ ENGLISH = Words(
     no_tools="No tools: they do not fit a context of {tokens} tokens.",
     workspace="The folder it may read: {path}",
     help=(
-        "/help               this help\n"
-        "/tools              the tools that the model may use\n"
-        "/teach <answer>     the right answer to your last question; it goes into the training queue\n"
-        "/clear              begin another conversation\n"
-        "/exit               end"
+        "/help             this help\n"
+        "/tools            the tools that the model may use\n"
+        "/teach <answer>   the right answer to your last question, to be trained on\n"
+        "/clear            begin another conversation\n"
+        "/exit             end"
     ),
     allow="Allow {call}? [y/N] ",
     yes=("y", "yes"),

@@ -1,5 +1,7 @@
 import asyncio
+import html
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -224,9 +226,36 @@ def test_docs_need_no_network(door: Running) -> None:
     assert "<link" not in page.text
 
 
+def test_commands_in_docs_can_be_pasted(door: Running) -> None:
+    """The first command that /docs shows queues its example, wherever the door listens."""
+    page = html.unescape(door.get("/docs").text)
+    command = page[page.index("curl -X POST") : page.index("</pre>")]
+    words = shlex.split(command.replace("\\\n", " "))
+    url, body = words[words.index("POST") + 1], words[words.index("-d") + 1]
+    assert url == f"{door.url}/training/add"
+    assert requests.post(url, data=body.encode(), timeout=TIMEOUT_S).json()["status"] == "queued"
+    (example,) = door.queued()
+    assert example.prompt[0].content == "¿Qué es un algoritmo?"
+
+
+@pytest.mark.parametrize("path", ["/status", "/stats", "/examples/pending"])
+def test_docs_show_what_is_answered(door: Running, path: str) -> None:
+    """Every field of an answer that /docs shows is in the answer itself."""
+
+    def fields(value: Any) -> set[str]:
+        own = set(value) if isinstance(value, dict) else set()
+        return own.union(*map(fields, value.values())) if isinstance(value, dict) else own
+
+    responses = door.get("/openapi.json").json()["paths"][path]["get"]["responses"]
+    shown = responses["200"]["content"]["application/json"]["example"]
+    seed_guide_sample(door.home)
+    assert fields(shown) - {"3"} <= fields(door.get(path).json())
+
+
 def test_errors_are_one_line_of_json(door: Running) -> None:
     """An unknown path, a wrong method and a missing ledger are {"error": ...} with the right status."""
     door.home.ledger.unlink()
+    assert door.get("/nowhere").json() == {"error": "there is no GET /nowhere: see /docs"}
     for code, response in (
         (404, door.get("/nowhere")),
         (405, door.get("/training/add")),

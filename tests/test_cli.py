@@ -11,11 +11,15 @@ import pytest
 from tests.seeded import fail_run, freeze, make_home, open_ledger, promote, seed_guide_sample, take_in
 from thaud import __version__
 from thaud.cli import make_app, run
+from thaud.cli.status_view import status_lines
 from thaud.config import load_settings
 from thaud.control import only_daemon
 from thaud.domain import Score
+from thaud.dropbox import Position
 from thaud.home import Home
 from thaud.ledger import LedgerReader, NewFile, NewRejection
+from thaud.status import report_status
+from thaud.words import ES
 
 Invoke = Callable[..., tuple[int, str, str]]
 GUIDE_SAMPLE = """\
@@ -158,6 +162,14 @@ def test_status_prints_the_guides_sample(thau: Invoke, sample: Home, monkeypatch
     assert "Servicio: parado" in out
 
 
+def test_status_fits_a_narrow_terminal(sample: Home) -> None:
+    """The rules are as wide as the guide's where there is room, and no wider than the terminal."""
+    with LedgerReader.open(sample.ledger) as ledger:
+        report = {**report_status(ledger, load_settings(sample)), "daemon": False, "not_read": []}
+    for width, expected in ((60, 60), (88, 88), (200, 88)):
+        assert next(status_lines(report, ES, width))[0] == "=" * expected
+
+
 def test_status_is_english_elsewhere(thau: Invoke, sample: Home) -> None:
     """Without a Spanish locale, status speaks English."""
     _, out, _ = thau("--home", sample.root, "status")
@@ -172,7 +184,7 @@ def test_status_names_every_blocker(thau: Invoke, home: Home) -> None:
         ids = take_in(ledger, 0, 99, "age_0.jsonl")
         promote(ledger, freeze(ledger, ids, 0, "thau-nano"), 1, Score(20, 10), None)
     _, out, _ = thau("--home", home.root, "status")
-    assert "Can advance: No (1 example is missing and accuracy is 50% and 70% is required)" in out
+    assert "Can advance: No (1 example is missing and accuracy (50%) is below 70%)" in out
 
 
 def test_status_shows_what_waits_and_what_failed(thau: Invoke, home: Home) -> None:
@@ -187,6 +199,24 @@ def test_status_shows_what_waits_and_what_failed(thau: Invoke, home: Home) -> No
     assert "Waiting for a later age: 7 (age 3)" in out
     assert "Rejected lines: 1" in out
     assert "step train: out of memory" in out
+
+
+def test_status_says_what_is_not_read(thau: Invoke, home: Home) -> None:
+    """Files of the drop-box that are not read, and a last line that waits for its end, are named with the reason."""
+    (home.queue / "a.jsonl.gz").write_bytes(b"x")
+    half = home.queue / "half.jsonl"
+    half.write_bytes(b'{"instruction": "a", "output": "b"}\n{"instruction"')
+    seen = half.stat()
+    position = Position(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, offset=36, line=1)
+    with open_ledger(home) as ledger:
+        ledger.take_in(NewFile("half.jsonl", position.to_json(), False, [], [], []))
+    out = thau("--home", home.root, "status")[1]
+    assert "In the queue, not read: a.jsonl.gz: it is compressed: unpack it" in out
+    assert "In the queue, not read: half.jsonl: line 2 is unfinished" in out
+    report = json.loads(thau("--home", home.root, "status", "--json")[1])
+    assert [each["file"] for each in report["not_read"]] == ["a.jsonl.gz", "half.jsonl"]
+    home.queue.rename(home.data / "elsewhere")
+    assert "is gone: make the folder again" in thau("--home", home.root, "status")[1]
 
 
 def test_status_json_keeps_the_guides_fields(thau: Invoke, sample: Home) -> None:
@@ -253,6 +283,20 @@ def test_reset_without_a_daemon(thau: Invoke, sample: Home, monkeypatch: pytest.
     assert json.loads(sample.progress.read_bytes())["current_age"] == 0
 
 
+@pytest.mark.parametrize(("locale", "reply", "age"), [("es_ES.UTF-8", "s", 0), ("es_ES.UTF-8", "Sí", 0), ("C", "s", 3)])
+def test_reset_understands_a_yes_in_its_language(
+    thau: Invoke, sample: Home, monkeypatch: pytest.MonkeyPatch, locale: str, reply: str, age: int
+) -> None:
+    """Who is asked in Spanish may answer in Spanish; what is no yes is a no."""
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{reply}\n"))
+    code, out, _ = thau("--home", sample.root, "reset")
+    assert code == (0 if age == 0 else 1)
+    assert ("[s/N]" in out) == locale.startswith("es")
+    with LedgerReader.open(sample.ledger) as ledger:
+        assert ledger.age == age
+
+
 def test_reset_with_a_daemon_is_its_task(thau: Invoke, running: Home) -> None:
     """While a daemon writes the ledger, reset asks it."""
     assert thau("--home", running.root, "reset", "--yes")[0] == 0
@@ -268,7 +312,7 @@ def test_logs(thau: Invoke, home: Home) -> None:
     home.service_log.write_text("\n".join(lines) + "\nno json\n", encoding="utf-8")
     code, out, _ = thau("--home", home.root, "logs", "-n", "2")
     assert code == 0
-    assert out.splitlines() == ["2026-01-02 03:04:05 info    e8 n=8", "no json"]
+    assert out.splitlines() == ["2026-01-02 03:04:05Z info    e8 n=8", "no json"]
     assert thau("--home", home.root, "logs", "-n", "2", "--json")[1].splitlines() == [lines[8], "no json"]
 
 
@@ -288,6 +332,7 @@ def test_refusals(thau: Invoke, home: Home, tmp_path: Path) -> None:
     not_utf8.write_bytes(b"x")
     cases: list[tuple[int, str, tuple[str | Path, ...]]] = [
         (2, "unknown size '70b'", ("--home", home.root, "init", "--size", "70b")),
+        (2, "question is empty", ("--home", home.root, "ask", " ")),
         (3, str(nowhere), ("--home", nowhere, "status")),
         (7, "no folder", ("--home", home.root, "init", "--base", "./not/there")),
         (7, "config.json", ("--home", home.root, "init", "--base", tmp_path)),
@@ -304,6 +349,16 @@ def test_refusals(thau: Invoke, home: Home, tmp_path: Path) -> None:
         assert err.startswith("error: "), words
         assert err.count("\n") == 1, words
         assert said in err, words
+
+
+def test_names_do_not_drive_the_terminal(thau: Invoke, home: Home) -> None:
+    """A file's name may hold anything: what is said of it stays one line without control characters."""
+    name = "two\nlines\x1b[31m.jsonl"
+    code, _, err = thau("--home", home.root, "import-data", name)
+    assert (code, err.count("\n")) == (8, 1)
+    assert "\x1b" not in err
+    (home.queue / name).mkdir()
+    assert "\x1b" not in thau("--home", home.root, "status")[1]
 
 
 def test_an_unknown_command_is_a_usage_error(thau: Invoke) -> None:
@@ -331,11 +386,24 @@ def test_a_home_from_a_newer_version_is_refused(thau: Invoke, home: Home) -> Non
 
 def test_a_broken_configuration_is_refused(thau: Invoke, home: Home) -> None:
     """A thau.toml that is no TOML, or holds a value that cannot be, is named with the field."""
-    for text, said in (("size = ", "TOML"), ("[training]\nepochs = 0\n", "training.epochs"), ("sice = 'x'", "sice")):
+    for text, said in (
+        ("size = ", "TOML"),
+        ("[training]\nepochs = 0\n", "training.epochs"),
+        ("sice = 'x'", "sice: there is no such setting"),
+        ("size = '9b'", "unknown size '9b': choose one of nano"),
+        ("[stages.4]\nmin_examples = 9\n", "stages.4: the stages are 0, 1, 3"),
+    ):
         home.config.write_text(text, encoding="utf-8")
         code, _, err = thau("--home", home.root, "status")
         assert (code, err.count("\n")) == (6, 1)
         assert said in err
+
+
+def test_init_is_the_way_out_of_an_unknown_size(thau: Invoke, home: Home) -> None:
+    """A size that was mistyped in thau.toml is corrected by the command that sets sizes."""
+    home.config.write_text("size = '9b'\n", encoding="utf-8")
+    assert thau("--home", home.root, "init", "--size", "nano")[0] == 0
+    assert thau("--home", home.root, "status")[0] == 0
 
 
 def test_a_broken_ledger_is_one_line(thau: Invoke, home: Home) -> None:

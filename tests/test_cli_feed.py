@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -137,7 +138,8 @@ def test_import_names_bad_lines(thau: Invoke, home: Home, tmp_path: Path) -> Non
     assert "line 2: not JSON" in out
     assert "line 3: no known dialect" in out
     assert "line 5: " in out
-    assert err.startswith("error: 3 lines")
+    assert err.startswith("error: 3 lines are no examples")
+    assert "the good ones are queued" in err
     assert [path.name for path in queued(home)] == ["mixed.jsonl"]
     (report,) = json.loads(thau("import-data", source, "--json")[1])
     assert (report["good"], report["bad"], report["queued"]) == (2, 3, "mixed-2.jsonl")
@@ -146,11 +148,12 @@ def test_import_names_bad_lines(thau: Invoke, home: Home, tmp_path: Path) -> Non
 
 def test_import_of_nothing_good(thau: Invoke, home: Home, tmp_path: Path) -> None:
     """An empty file and a file without a good line are refused and not queued."""
-    for content, said in ((b"", "is empty"), (b"\n\n", "is empty"), (b"{}\n", "1 lines")):
+    for content, said in ((b"", "is empty"), (b"\n\n", "is empty"), (b"{}\n", "1 line is no example")):
         (tmp_path / "bad.jsonl").write_bytes(content)
         code, out, err = thau("import-data", tmp_path / "bad.jsonl")
         assert code == 12
         assert said in err
+        assert "nothing was queued" in err
         assert "nothing was queued" in out
     assert queued(home) == []
 
@@ -172,6 +175,15 @@ def test_import_of_what_is_no_file(thau: Invoke, home: Home, tmp_path: Path) -> 
         code, _, err = thau("import-data", tmp_path / "good.jsonl", bad)
         assert (code, err.count("\n")) == (8, 1)
         assert said in err
+    assert queued(home) == []
+
+
+def test_import_of_a_compressed_file(thau: Invoke, home: Home, tmp_path: Path) -> None:
+    """A compressed file is refused as what it is, not as lines that are no JSON."""
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD))
+    code, _, err = thau("import-data", tmp_path / "a.jsonl.gz")
+    assert (code, err.count("\n")) == (12, 1)
+    assert "unpack it" in err
     assert queued(home) == []
 
 

@@ -1,4 +1,6 @@
+import re
 from contextlib import suppress
+from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from rich.console import Console
 
 from tests.seeded import fail_run, freeze, make_home, open_ledger, promote, take_in
 from thaud.config import load_settings
-from thaud.demo import Answered, chosen_questions, is_over, main, promises, throw_away
+from thaud.demo import PHRASES, Answered, Phrases, Teller, chosen_questions, is_over, main, promises, throw_away
 from thaud.domain import Score, Side
 from thaud.errors import UsageError
 from thaud.home import Home
@@ -21,8 +23,8 @@ def home(tmp_path: Path) -> Home:
     return make_home(tmp_path / "home")
 
 
-def quiet() -> Console:
-    return Console(file=StringIO())
+def quiet() -> Teller:
+    return Teller(Console(file=StringIO()), "en")
 
 
 def two_versions(ledger: Ledger, right: int) -> None:
@@ -85,11 +87,18 @@ def test_promises(home: Home, right_of_40: int, right_answers: int, holds: bool)
     with open_ledger(home) as ledger:
         two_versions(ledger, right_of_40)
     answers = [Answered("q", "a", "a", right=n < right_answers) for n in range(3)]
-    kept = list(promises(home, load_settings(home), answers))
+    kept = list(promises(home, load_settings(home), answers, quiet()))
     assert len(kept) == 4
     assert all(each for each, _ in kept) == holds
 
 
 def test_nothing_is_promised_of_a_new_home(home: Home) -> None:
     """Without versions the promises fail; they do not crash."""
-    assert not any(holds for holds, _ in promises(home, load_settings(home), []))
+    assert not any(holds for holds, _ in promises(home, load_settings(home), [], quiet()))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Phrases)])
+def test_the_demo_says_the_same_in_every_language(name: str) -> None:
+    """A phrase is filled in with the same values in every language."""
+    taken = {tuple(re.findall(r"{\w+", getattr(phrases, name))) for phrases in PHRASES.values()}
+    assert len({frozenset(each) for each in taken}) == 1

@@ -192,17 +192,18 @@ def test_waiting_for_a_training_that_fails(home: Home, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("kind", "detail", "said"),
+    ("kind", "detail", "said", "expected"),
     [
-        ("nothing_to_train", {"age": 0}, "no examples to train at age 0"),
-        ("run_not_started", {"reason": "no base"}, "no base"),
+        ("nothing_to_train", {"age": 0}, "no examples to train at age 0", 9),
+        ("run_not_started", {"reason": "no room"}, "no training began: no room", 9),
+        ("run_not_started", {"reason": "step bases: not here"}, "no training began: not here", 7),
     ],
 )
 def test_waiting_for_a_training_that_does_not_begin(
-    home: Home, capsys: pytest.CaptureFixture[str], kind: str, detail: dict[str, Any], said: str
+    home: Home, capsys: pytest.CaptureFixture[str], kind: str, detail: dict[str, Any], said: str, expected: int
 ) -> None:
     """Where the daemon cannot begin, train --wait says why instead of waiting for ever."""
     with acting_daemon(home, lambda ledger: ledger.note(kind, **detail)):
         code, _, err = train_and_wait(home, capsys)
-    assert (code, err.count("\n")) == (9, 1)
+    assert (code, err.count("\n")) == (expected, 1)
     assert said in err

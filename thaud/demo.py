@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from thaud.grading import grade
 from thaud.home import Home
 from thaud.ledger import LedgerReader
 from thaud.watch import follow, open_view
-from thaud.words import LANGUAGES, percent
+from thaud.words import LANGUAGES, Language, Words, percent
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASETS = ROOT / "data" / "datasets"
@@ -40,6 +40,58 @@ FAMILY = "thau-nano"
 DEADLINE_S, START_S, STOP_S, POLL_S = 480.0, 30.0, 20.0, 0.1
 QUESTIONS_BY_AGE = {0: 1, 1: 2}
 OWN_CONFIG = "\n[api]\nport = 0  # any free one\n\n[serving]\nollama_enabled = false\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """What the demo says between the commands. Braces name the values that `str.format` fills in."""
+
+    title: str
+    process: str
+    alone: str
+    too_slow: str
+    questions: str
+    right: str
+    wrong: str
+    silence: str
+    stays: str
+    versions: str
+    age: str
+    accuracy: str
+    answers: str
+
+
+ES = Phrases(
+    title="El trabajo principal de THAU, en una carpeta temporal: {root}",
+    process="proceso {pid}, registro: {log}",
+    alone="Ni un paso humano más: entrena, exporta, examina y promueve por sí solo",
+    too_slow="sin terminar después de {seconds:.0f} s",
+    questions="Tres preguntas del examen para la última versión: nunca se le enseñaron con estas palabras",
+    right="bien",
+    wrong="mal, se esperaba: {expected}",
+    silence="(sin respuesta)",
+    stays="La carpeta se conserva: thau --home {root} status",
+    versions="versiones aceptadas: {versions}",
+    age="edad cognitiva: {age}",
+    accuracy="{version}, accuracy en el examen de la edad {age}: {measured}; se requiere el {bar}",
+    answers="respuestas correctas: {right} de {n}",
+)
+EN = Phrases(
+    title="THAU's main job, in a throw-away home: {root}",
+    process="process {pid}, log: {log}",
+    alone="No other human step: it trains, exports, examines and promotes by itself",
+    too_slow="not finished after {seconds:.0f} s",
+    questions="Three held-out questions for the newest version: these wordings were never taught",
+    right="right",
+    wrong="wrong, expected: {expected}",
+    silence="(no answer)",
+    stays="The home stays: thau --home {root} status",
+    versions="accepted versions: {versions}",
+    age="cognitive age: {age}",
+    accuracy="{version}, held-out accuracy at age {age}: {measured}; bar {bar}",
+    answers="right answers: {right} of {n}",
+)
+PHRASES: Mapping[Language, Phrases] = {"es": ES, "en": EN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="do not delete the home at the end")
     parser.add_argument("--home", type=Path, help="an empty or new folder to use instead of a temporary one")
     args = parser.parse_args(argv)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    teller = Teller(console, preferred_language("auto"))
     try:
-        with throw_away(args.home, console, keep=args.keep) as root:
-            return show(Home(root), console)
+        with throw_away(args.home, teller, keep=args.keep) as root:
+            return show(Home(root), teller)
     except ThauError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -70,8 +123,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Where the demo is shown, and in which language."""
+
+    console: Console
+    language: Language
+
+    @property
+    def words(self) -> Words:
+        """The words that commands and the live view use."""
+        return LANGUAGES[self.language]
+
+    @property
+    def phrases(self) -> Phrases:
+        """The demo's own."""
+        return PHRASES[self.language]
+
+
 @contextmanager
-def throw_away(named: Path | None, console: Console, *, keep: bool) -> Iterator[Path]:
+def throw_away(named: Path | None, teller: Teller, *, keep: bool) -> Iterator[Path]:
     """An empty folder that is gone afterwards, unless it is to be kept. Raises UsageError where it is not empty."""
     if named is not None and named.exists() and (not named.is_dir() or any(named.iterdir())):
         raise UsageError(f"{named} is not empty: the demo deletes its home, so name a new folder")
@@ -81,51 +152,51 @@ def throw_away(named: Path | None, console: Console, *, keep: bool) -> Iterator[
         yield root
     finally:
         if keep:
-            console.print(Text(f"\nThe home stays: thau --home {root} status"))
+            teller.console.print(Text("\n" + teller.phrases.stays.format(root=root)))
         else:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def show(home: Home, console: Console) -> int:
+def show(home: Home, teller: Teller) -> int:
     """The main job in a fresh home; the exit code."""
     began_at = time.monotonic()
-    say(console, f"THAU's main job, in a throw-away home: {home.root}")
+    say(teller, teller.phrases.title.format(root=home.root))
     for name in FILES:
         if not (DATASETS / name).is_file():
             raise StorageError(f"{DATASETS / name} is missing: run the demo from a checkout, after `make datasets`")
-    thau(home, console, "init", "--size", "nano")
+    thau(home, teller, "init", "--size", "nano")
     with home.config.open("a", encoding="utf-8") as config:
         config.write(OWN_CONFIG)
     settings = load_settings(home)
-    with daemon(home, console):
-        drop_and_follow(home, settings, console)
-        answers = ask_three(home, console)
-        thau(home, console, "versions")
-        thau(home, console, "status")
-    kept = list(promises(home, settings, answers))
-    console.print()
+    with daemon(home, teller):
+        drop_and_follow(home, teller)
+        answers = ask_three(home, teller)
+        thau(home, teller, "versions")
+        thau(home, teller, "status")
+    kept = list(promises(home, settings, answers, teller))
+    teller.console.print()
     for holds, promise in kept:
-        console.print(Text(f"{'ok ' if holds else 'NOT'}  {promise}", style="green" if holds else "bold red"))
-    console.print(Text(f"{time.monotonic() - began_at:.0f} s"))
+        teller.console.print(Text(f"{'ok' if holds else 'NO'}  {promise}", style="green" if holds else "bold red"))
+    teller.console.print(Text(f"{time.monotonic() - began_at:.0f} s"))
     return 0 if all(holds for holds, _ in kept) else 1
 
 
-def say(console: Console, text: str) -> None:
+def say(teller: Teller, text: str) -> None:
     """A heading."""
-    console.print(Text(f"\n==> {text}", style="bold"))
+    teller.console.print(Text(f"\n==> {text}", style="bold"))
 
 
-def thau(home: Home, console: Console, *words: str) -> None:
+def thau(home: Home, teller: Teller, *words: str) -> None:
     """Run a command as people would, and show it. Raises StepError where it fails."""
-    say_command(console, *words)
+    say_command(teller, *words)
     if code := subprocess.run(command(home, *words), check=False).returncode:
         raise StepError(f"`thau {words[0]}` ended with exit code {code}")
 
 
-def say_command(console: Console, *words: str) -> None:
+def say_command(teller: Teller, *words: str) -> None:
     """A command line."""
     quoted = [f'"{word}"' if " " in word else word for word in words]
-    console.print(Text(f"\n$ thau {' '.join(quoted)}", style="bold cyan"))
+    teller.console.print(Text(f"\n$ thau {' '.join(quoted)}", style="bold cyan"))
 
 
 def command(home: Home, *words: str) -> list[str]:
@@ -134,9 +205,9 @@ def command(home: Home, *words: str) -> list[str]:
 
 
 @contextmanager
-def daemon(home: Home, console: Console) -> Iterator[None]:
+def daemon(home: Home, teller: Teller) -> Iterator[None]:
     """A daemon for as long as the block runs, in a session of its own so that Ctrl-C reaches us first."""
-    say_command(console, "start")
+    say_command(teller, "start")
     log = home.logs / "demo-daemon.log"
     with log.open("wb") as sink:
         child = subprocess.Popen(
@@ -148,7 +219,7 @@ def daemon(home: Home, console: Console) -> Iterator[None]:
         )
     try:
         wait_until_up(home, child, log)
-        console.print(Text(f"  process {child.pid}, log: {home.service_log}"))
+        teller.console.print(Text("  " + teller.phrases.process.format(pid=child.pid, log=home.service_log)))
         yield
     finally:
         stop(child)
@@ -174,16 +245,15 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def drop_and_follow(home: Home, settings: Settings, console: Console) -> None:
+def drop_and_follow(home: Home, teller: Teller) -> None:
     """Copy the datasets in, and show what comes of it until nothing more will come."""
     for name in FILES:
-        console.print(Text(f"\n$ cp data/datasets/{name} {home.queue}/", style="bold cyan"))
+        teller.console.print(Text(f"\n$ cp data/datasets/{name} {home.queue}/", style="bold cyan"))
         shutil.copyfile(DATASETS / name, home.queue / name)
-    say(console, "No other human step: it trains, exports, examines and promotes by itself")
-    words = LANGUAGES[preferred_language(settings.language)]
-    with open_view(console, words) as view:
+    say(teller, teller.phrases.alone)
+    with open_view(teller.console, teller.words) as view:
         if not follow(home, view, is_over, after=0, deadline_s=DEADLINE_S):
-            console.print(Text(f"not finished after {DEADLINE_S:.0f} s", style="red"))
+            teller.console.print(Text(teller.phrases.too_slow.format(seconds=DEADLINE_S), style="red"))
 
 
 def is_over(ledger: LedgerReader) -> bool:
@@ -195,10 +265,10 @@ def is_over(ledger: LedgerReader) -> bool:
     return not pending or runs[0].state is not RunState.PROMOTED
 
 
-def ask_three(home: Home, console: Console) -> list[Answered]:
+def ask_three(home: Home, teller: Teller) -> list[Answered]:
     """Three held-out questions, chosen by their ids before anything was answered, for the newest version."""
-    say(console, "Three held-out questions for the newest version: these wordings were never taught")
-    return [ask(home, console, each) for each in chosen_questions(home)]
+    say(teller, teller.phrases.questions)
+    return [ask(home, teller, each) for each in chosen_questions(home)]
 
 
 def chosen_questions(home: Home) -> list[QueuedExample]:
@@ -215,15 +285,16 @@ def chosen_questions(home: Home) -> list[QueuedExample]:
     return chosen
 
 
-def ask(home: Home, console: Console, queued: QueuedExample) -> Answered:
+def ask(home: Home, teller: Teller, queued: QueuedExample) -> Answered:
     """One question to the newest version."""
     question, expected = queued.example.prompt[0].content, queued.example.completion
-    say_command(console, "ask", question)
+    say_command(teller, "ask", question)
     said = subprocess.run(command(home, "ask", question, "--json"), check=False, stdout=subprocess.PIPE)
     given = str(read_json(said.stdout).get("answer", ""))
     right = grade(expected, given, queued.example.grader).correct
-    mark = "right" if right else f"wrong, expected: {expected.content}"
-    console.print(Text(f"{given or '(no answer)'}  [{mark}]", style="green" if right else "red"))
+    phrases = teller.phrases
+    mark = phrases.right if right else phrases.wrong.format(expected=expected.content)
+    teller.console.print(Text(f"{given or phrases.silence}  [{mark}]", style="green" if right else "red"))
     return Answered(question, expected.content, given, right)
 
 
@@ -236,23 +307,27 @@ def read_json(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def promises(home: Home, settings: Settings, answers: Sequence[Answered]) -> Iterator[tuple[bool, str]]:
+def promises(home: Home, settings: Settings, answers: Sequence[Answered], teller: Teller) -> Iterator[tuple[bool, str]]:
     """What must be so at the end, each with whether it is."""
+    phrases = teller.phrases
     with LedgerReader.open(home.ledger) as ledger:
         versions, age = ledger.versions(settings.family), ledger.age
-    yield len(versions) >= 2, f"accepted versions: {', '.join(version.name for version in versions) or 'none'}"
-    yield age >= 1, f"cognitive age: {age}"
+    yield len(versions) >= 2, phrases.versions.format(versions=", ".join(each.name for each in versions) or "-")
+    yield age >= 1, phrases.age.format(age=age)
     if versions:
         newest = versions[-1]
         bar = stage_at(stages_with(settings.stages), newest.age).min_accuracy
         score, (low, high) = newest.accuracy, newest.accuracy.interval
-        measured = (
-            f"{percent(score.accuracy)} ({score.right} of {score.n}, 95% interval {percent(low)}-{percent(high)})"
+        measured = teller.words.accuracy_detail.format(
+            accuracy=percent(score.accuracy), right=score.right, n=score.n, low=percent(low), high=percent(high)
         )
         met = score.n >= settings.exam.min_items and score.accuracy >= bar
-        yield met, f"{newest.name}, held-out accuracy at age {newest.age}: {measured}; bar {percent(bar)}"
+        yield (
+            met,
+            phrases.accuracy.format(version=newest.name, age=newest.age, measured=measured, bar=percent(bar)),
+        )
     right = sum(each.right for each in answers)
-    yield right >= 2, f"right answers: {right} of {len(answers)}"
+    yield right >= 2, phrases.answers.format(right=right, n=len(answers))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from thaud.domain import FINAL_STATES, RunState
 from thaud.errors import DaemonNotRunningError
 from thaud.home import Home
 from thaud.ledger import LedgerReader, RunRow
-from thaud.words import Words
+from thaud.words import Words, reasons_in
 
 PROGRESS_FILE = "progress.ndjson"
 POLL_S = 0.25
@@ -154,7 +154,7 @@ def headline(run_id: str, event: Event, words: Words) -> tuple[str, str] | None:
         return text, "bold"
     if event["event"] != "ended":
         return None
-    reasons = "; ".join(event["reasons"])
+    reasons = reasons_in(words, event["reasons"])
     if event["state"] == RunState.PROMOTED:
         return f"{words.accepted.format(version=event['version'])}: {reasons}", "green"
     return f"{words.failed if event['state'] == RunState.FAILED else words.refused}: {reasons}", "red"

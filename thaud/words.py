@@ -1,10 +1,12 @@
 """The words that commands say to people, in Spanish and in English: one dataclass, one value for each language.
 
-mypy and the tests see to it that no language lacks a phrase. Errors and help texts are English everywhere, so that they
-can be searched for; refuses to know what is said when (the commands').
+mypy and the tests see to it that no language lacks a phrase. Errors, help texts and the log are English everywhere, so
+that they can be searched for; the verdicts of the gate are translated here. Refuses to know what is said when (the
+commands').
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +56,8 @@ class Words:
     waiting_later: str
     at_age: str
     rejected_lines: str
+    not_read: str
+    half_line: str
     service: str
     running: str
     stopped: str
@@ -91,6 +95,7 @@ class Words:
     column_date: str
     nothing_rejected: str
     reset_question: str
+    yes_replies: tuple[str, ...]
     reset_nothing: str
     reset_asked: str
     reset_done: str
@@ -108,6 +113,7 @@ class Words:
     refused: str
     failed: str
     not_started: str
+    verdicts: Mapping[str, str]
 
 
 ES = Words(
@@ -132,8 +138,8 @@ ES = Words(
     no_because="No ({reasons})",
     missing_examples="faltan {n} ejemplos",
     missing_one_example="falta 1 ejemplo",
-    missing_evidence="el examen tiene {n} preguntas y hacen falta {needed}",
-    low_accuracy="la accuracy es {accuracy} y se requiere {needed}",
+    missing_evidence="el examen tiene {n} de las {needed} preguntas que hacen falta",
+    low_accuracy="la accuracy ({accuracy}) no llega al {needed}",
     never_trained="aún no hay una versión de esta edad",
     last_stage="es la última edad",
     total_examples="Total ejemplos",
@@ -142,6 +148,8 @@ ES = Words(
     waiting_later="Esperan a una edad posterior",
     at_age="{n} (edad {age})",
     rejected_lines="Líneas rechazadas",
+    not_read="En la cola, sin leer",
+    half_line="la línea {line} está a medias: complétala, o termínala con un salto de línea",
     service="Servicio",
     running="en marcha",
     stopped="parado (arranca con `thau start`; lo que se añada espera en la cola)",
@@ -170,35 +178,36 @@ ES = Words(
         "rejected": "rechazado",
         "failed": "fallido",
     },
-    made_home="Listo: {root} es un hogar de THAU ({family}).",
-    home_kept="{root} ya era un hogar de THAU ({family}); no cambia nada.",
+    made_home="Listo: {root} es ahora una carpeta de THAU ({family}).",
+    home_kept="{root} ya era una carpeta de THAU ({family}); no cambia nada.",
     base_changed="Base: {base}.",
     size_changed="Tamaño: {before} -> {after}. Las versiones anteriores se conservan.",
     base_kept_out="La base de {before} ({base}) queda comentada en thau.toml.",
     restart_needed="El servicio está en marcha: reinícialo para que use la nueva configuración.",
     next_version="El próximo entrenamiento creará {family}-v{n}.",
-    next_steps="Ahora: `thau start`, y copia ficheros JSONL en {queue}",
+    next_steps="Ahora: `thau start`, y copia archivos JSONL en {queue}",
     added="En cola: {file}",
     taken_soon="El servicio lo leerá en unos segundos.",
     taken_later="El servicio está parado: lo leerá cuando arranque (`thau start`).",
-    imported="{file}: {good} buenos, {bad} malos -> {queued}",
+    imported="{file}: {good} líneas buenas, {bad} malas -> {queued}",
     bad_lines="  línea {line}: {reason}",
     more_lines="  ... y {n} más",
-    nothing_good="{file}: {good} buenos, {bad} malos; no se ha puesto nada en la cola",
+    nothing_good="{file}: {good} líneas buenas, {bad} malas; no se ha puesto nada en la cola",
     train_asked="Entrenamiento pedido; síguelo con `thau watch`.",
     waiting_for_run="Esperando un entrenamiento (Ctrl-C para salir)...",
     no_versions="Aún no hay versiones de {family}.",
     column_version="Versión",
     column_age="Edad",
-    column_accuracy="Accuracy (aciertos, intervalo del 95%)",
+    column_accuracy="Accuracy (IC del 95%)",
     column_examples="Ejemplos",
     column_size="Tamaño",
-    column_date="Aceptada",
+    column_date="Aceptada (UTC)",
     nothing_rejected="Ninguna línea rechazada.",
-    reset_question="Esto devuelve la edad de {age} a 0; los ejemplos y las versiones se conservan. ¿Seguir?",
+    reset_question="¿Volver de la edad {age} a la 0? Los ejemplos y las versiones se conservan. [s/N]",
+    yes_replies=("s", "si", "sí", "y", "yes"),
     reset_nothing="No se ha cambiado nada.",
-    reset_asked="Pedido al servicio: volverá a la edad 0.",
-    reset_done="La edad vuelve a ser 0.",
+    reset_asked="El servicio volverá a la edad 0 en cuanto lea la petición.",
+    reset_done="La edad vuelve a ser 0; `thau train` vuelve a entrenar con lo que hay.",
     run_began="Entrenamiento {id}: edad {age} ({stage}), {examples} ejemplos",
     step_base="base",
     step_train="entrenar",
@@ -208,11 +217,25 @@ ES = Words(
     step_promote="promover",
     loss="pérdida {loss:.3f}",
     eta="quedan {eta}",
-    right="{right} bien de {done}",
+    right="{right} aciertos de {done}",
     accepted="aceptada: {version}",
     refused="rechazada",
-    failed="fallo",
-    not_started="No pudo empezar a entrenar",
+    failed="falló",
+    not_started="No se pudo empezar a entrenar",
+    verdicts={
+        "every answer is empty": "todas las respuestas están vacías",
+        "none of {n} held-out answers is right": "ninguna de las {n} respuestas del examen es correcta",
+        "first version: {mine} at age {age}": "primera versión: {mine} a la edad {age}",
+        "no worse than the champion: {mine} against {theirs} at age {age}": (
+            "no es peor que la anterior: {mine} frente a {theirs} a la edad {age}"
+        ),
+        "worse at age {age}: {mine} against the champion's {theirs} ({lost} lost, {won} won, p = {p})": (
+            "peor a la edad {age}: {mine} frente a {theirs} de la anterior ({lost} perdidas, {won} ganadas, p = {p})"
+        ),
+        "age {age} forgotten: {mine}, under its bar of {bar}; champion {theirs}": (
+            "edad {age} olvidada: {mine}, por debajo del {bar} requerido; la anterior, {theirs}"
+        ),
+    },
 )
 
 EN = Words(
@@ -237,8 +260,8 @@ EN = Words(
     no_because="No ({reasons})",
     missing_examples="{n} examples are missing",
     missing_one_example="1 example is missing",
-    missing_evidence="the exam has {n} questions and {needed} are needed",
-    low_accuracy="accuracy is {accuracy} and {needed} is required",
+    missing_evidence="the exam has {n} of the {needed} questions that it takes",
+    low_accuracy="accuracy ({accuracy}) is below {needed}",
     never_trained="there is no version of this age yet",
     last_stage="it is the last age",
     total_examples="Total examples",
@@ -247,6 +270,8 @@ EN = Words(
     waiting_later="Waiting for a later age",
     at_age="{n} (age {age})",
     rejected_lines="Rejected lines",
+    not_read="In the queue, not read",
+    half_line="line {line} is unfinished: complete it, or end it with a line end",
     service="Service",
     running="running",
     stopped="stopped (start it with `thau start`; what is added waits in the queue)",
@@ -295,15 +320,16 @@ EN = Words(
     no_versions="There is no version of {family} yet.",
     column_version="Version",
     column_age="Age",
-    column_accuracy="Accuracy (right, 95% interval)",
+    column_accuracy="Accuracy (95% CI)",
     column_examples="Examples",
     column_size="Size",
-    column_date="Accepted",
+    column_date="Accepted (UTC)",
     nothing_rejected="No rejected lines.",
-    reset_question="This takes the age from {age} back to 0; examples and versions stay. Go on?",
+    reset_question="Go back from age {age} to age 0? Examples and versions stay. [y/N]",
+    yes_replies=("y", "yes"),
     reset_nothing="Nothing was changed.",
     reset_asked="The service was asked to go back to age 0.",
-    reset_done="The age is 0 again.",
+    reset_done="The age is 0 again; `thau train` trains again on what there is.",
     run_began="Training {id}: age {age} ({stage}), {examples} examples",
     step_base="base",
     step_train="train",
@@ -318,6 +344,7 @@ EN = Words(
     refused="rejected",
     failed="failed",
     not_started="No training could begin",
+    verdicts={},
 )
 
 LANGUAGES: Mapping[Language, Words] = {"es": ES, "en": EN}
@@ -333,3 +360,17 @@ def sentence_of(reasons: list[str], language_and: str) -> str:
     if len(reasons) < 2:
         return "".join(reasons)
     return f"{', '.join(reasons[:-1])} {language_and} {reasons[-1]}"
+
+
+def reasons_in(words: Words, reasons: Sequence[str]) -> str:
+    """Why a run ended as it did: the gate's verdicts in the user's language, everything else as it was said."""
+    return "; ".join(translated(words, reason) for reason in reasons)
+
+
+def translated(words: Words, reason: str) -> str:
+    """A verdict in the language of the words; what is none stays as it is."""
+    for english, own in words.verdicts.items():
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(english))
+        if found := re.fullmatch(pattern, reason):
+            return own.format(**found.groupdict())
+    return reason

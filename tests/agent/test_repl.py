@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from agent.repl import run_chat
-from agent.screen import fold
+from agent.screen import Screen, fold
 from agent.scripted import ScriptedRuntime, calls, says
 from agent.setup import Setup
 from agent.words import ENGLISH, SPANISH
@@ -63,6 +63,16 @@ def test_long_answers_are_not_wrapped_by_us(setup: Setup) -> None:
     answer = "word " * 60 + "end"
     shown, _, _ = talk(setup, "?\n", says(answer, piece=7))
     assert shown == answer + "\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_our_own_lines_break_between_words(terminal: bool) -> None:  # noqa: FBT001 - a parameter
+    """On a terminal no word of a notice is torn apart at the edge; elsewhere a line stays a line."""
+    shown = io.StringIO()
+    Screen(Console(file=shown, width=40, force_terminal=terminal, no_color=True), SPANISH).line(SPANISH.welcome)
+    lines = shown.getvalue().splitlines()
+    assert (len(lines) > 1) == terminal
+    assert [word for line in lines for word in line.split()] == SPANISH.welcome.split()
 
 
 def test_the_model_does_not_drive_the_terminal(setup: Setup) -> None:

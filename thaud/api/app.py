@@ -38,6 +38,26 @@ STATUS_CODES: tuple[tuple[type[ThauError], int], ...] = (
     (StorageError, 503),
 )
 EXAMPLE = {"instruction": "¿Qué es un algoritmo?", "output": "Un conjunto de pasos ordenados", "age": 3}
+QUEUED = {"id": "312d33cf87...", "status": "queued", "file": "api-eda68eb9e4f744f6.jsonl"}
+REFUSED = {"error": "this is no example: the completion is empty: write the answer"}
+BATCH = {
+    "queued": 1,
+    "rejected": 0,
+    "file": "api-741fac954a3b43ed.jsonl",
+    "results": [{"index": 0, "status": "queued", "id": "312d33cf87..."}],
+}
+PROGRESS = {"examples": 350, "min_examples": 500, "progress_pct": 70, "can_advance": False, "blockers": ["examples"]}
+STATUS = {
+    "model": "thau-1.5b-v3",
+    "version": 3,
+    "running": None,
+    "cognitive": {"current_age": 3, "stage": "toddler", "progress": PROGRESS},
+    "service": {"total_examples_trained": 750, "trainings_completed": 3, "pending": 0, "rejected_lines": 0},
+}
+VERSION = {"name": "thau-1.5b-v3", "n": 3, "age": 3, "accuracy": {"n": 50, "right": 41, "accuracy": 0.82}}
+STATS = {**STATUS, "versions": [VERSION], "metrics": {"examples_per_day": 40, "rejected_runs": 0}}
+PENDING_ONE = {"id": "312d33cf87...", "age": 3, "file": "age_3_toddler.jsonl", "line": 1, "messages": []}
+PENDING = {"total": 1, "by_age": {"3": 1}, "examples": [PENDING_ONE]}
 Limit = Annotated[int, fastapi.Query(ge=1, le=1000)]
 
 
@@ -54,7 +74,9 @@ class Routes:
         return JSONResponse({"thau": __version__, "docs": "/docs", "status": "/status", "stats": "/stats"})
 
     async def add(self, request: fastapi.Request) -> JSONResponse:
-        """Queue one example, in any accepted dialect; `age`, `group`, `grader` and `metadata` may stand beside it."""
+        """Queue one example. Any accepted dialect will do: `instruction` and `output`, `prompt` and `completion`,
+        `messages`, or `conversations`; `age`, `group`, `grader` and `metadata` may stand beside them.
+        """
         example = parse_line(await read_body(request))
         if isinstance(example, Rejection):
             raise RejectedInputError(f"this is no example: {example.reason}")
@@ -62,7 +84,9 @@ class Routes:
         return JSONResponse({"id": example.id, "status": "queued", "file": file})
 
     async def batch(self, request: fastapi.Request) -> JSONResponse:
-        """Queue many examples: a list, or an object with it in `examples`. The good are queued, the bad are told."""
+        """Queue many examples: a list, or an object with it in `examples`. The good are queued, and `results` says of
+        each what became of it; 422 where none is good.
+        """
         items = [parse_object(row) for row in rows_in(await read_body(request))]
         good = [item for item in items if isinstance(item, Example)]
         file = await asyncio.to_thread(self.queue, good) if good else None
@@ -75,7 +99,7 @@ class Routes:
         return write_examples(self.home.queue, map(example_to_line, examples), "api").name
 
     async def force(self) -> JSONResponse:
-        """Train now, without waiting for enough examples or for the interval."""
+        """Train now, without waiting for enough examples or for the interval. `/status` shows what comes of it."""
         self.on_request(Request.TRAIN)
         return JSONResponse({"status": "requested"}, 202)
 
@@ -84,7 +108,7 @@ class Routes:
         return JSONResponse({**await asyncio.to_thread(self.report, report_status), "daemon": True})
 
     async def stats(self) -> JSONResponse:
-        """The status with versions, runs and key figures."""
+        """The status, and beside it every version, the latest runs and key figures."""
         return JSONResponse({**await asyncio.to_thread(self.report, report_stats), "daemon": True})
 
     def report(self, make: Callable[[LedgerReader, Settings], dict[str, Any]]) -> dict[str, Any]:
@@ -150,7 +174,10 @@ def make_app(home: Home, settings: Settings, *, on_request: Callable[[Request], 
     app = fastapi.FastAPI(
         title="THAU",
         version=__version__,
-        description='Queue training examples, and see how THAU grows. Errors are {"error": "one line"}.',
+        description=(
+            'Queue training examples, and see how THAU grows. Every error is `{"error": "one line"}`: 403 a page of '
+            "another site or a foreign host name, 413 a body over 8 MiB, 422 no example, 503 the disk or the ledger."
+        ),
         docs_url=None,
         redoc_url=None,
     )
@@ -170,16 +197,24 @@ def make_app(home: Home, settings: Settings, *, on_request: Callable[[Request], 
 
 def add_routes(app: fastapi.FastAPI, routes: Routes) -> None:
     """Every route, in the order in which /docs shows them."""
-    app.add_api_route("/training/add", routes.add, methods=["POST"], openapi_extra=body_of(EXAMPLE))
-    app.add_api_route("/training/batch", routes.batch, methods=["POST"], openapi_extra=body_of({"examples": [EXAMPLE]}))
-    app.add_api_route("/training/force", routes.force, methods=["POST"], status_code=202)
-    app.add_api_route("/status", routes.status, methods=["GET"])
-    app.add_api_route("/stats", routes.stats, methods=["GET"])
-    app.add_api_route("/examples/pending", routes.pending, methods=["GET"])
+    add, batch = answer(200, QUEUED) | answer(422, REFUSED), answer(200, BATCH)
+    app.add_api_route("/training/add", routes.add, methods=["POST"], openapi_extra=body_of(EXAMPLE), responses=add)
+    app.add_api_route(
+        "/training/batch",
+        routes.batch,
+        methods=["POST"],
+        openapi_extra=body_of({"examples": [EXAMPLE]}),
+        responses=batch,
+    )
+    force = answer(202, {"status": "requested"})
+    app.add_api_route("/training/force", routes.force, methods=["POST"], status_code=202, responses=force)
+    app.add_api_route("/status", routes.status, methods=["GET"], responses=answer(200, STATUS))
+    app.add_api_route("/stats", routes.stats, methods=["GET"], responses=answer(200, STATS))
+    app.add_api_route("/examples/pending", routes.pending, methods=["GET"], responses=answer(200, PENDING))
     app.add_api_route("/", routes.index, methods=["GET"])
 
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
+    async def docs(request: fastapi.Request) -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi(), str(request.base_url).rstrip("/")))
 
     app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
@@ -189,6 +224,11 @@ def body_of(example: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": {}, "example": example}}}}
 
 
+def answer(code: int, example: Any) -> dict[int | str, dict[str, Any]]:
+    """An answer for the schema."""
+    return {code: {"content": {"application/json": {"example": example}}}}
+
+
 def add_error_handlers(app: fastapi.FastAPI) -> None:
     """Every error as one line of JSON."""
 
@@ -196,9 +236,11 @@ def add_error_handlers(app: fastapi.FastAPI) -> None:
         code = next((code for kind, code in STATUS_CODES if isinstance(error, kind)), 500)
         return JSONResponse({"error": str(error)}, code)
 
-    async def on_http(_: fastapi.Request, error: Exception) -> JSONResponse:
+    async def on_http(request: fastapi.Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        unknown = f"there is no {request.method} {request.url.path}: see /docs"
+        said = unknown if error.status_code in {404, 405} else error.detail
+        return JSONResponse({"error": said}, error.status_code, error.headers)
 
     async def on_parameter(_: fastapi.Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

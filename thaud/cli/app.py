@@ -59,7 +59,13 @@ def open_door(
     ] = None,
     *,
     version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=lambda value: show_version(asked=value), is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: show_version(asked=value),
+            is_eager=True,
+            help="Print THAU's version and end.",
+        ),
     ] = False,
 ) -> None:
     """THAU turns a folder of JSONL examples into ever better local language models."""

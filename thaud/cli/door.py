@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from thaud.config import Settings, explain, home_from_environment, load_settings, preferred_language
-from thaud.errors import StorageError, ThauError
-from thaud.home import Home, locate
+from thaud.curriculum import STAGES
+from thaud.errors import ConfigError, StorageError, ThauError, UnknownSizeError
+from thaud.home import CONFIG_NAME, Home, locate
 from thaud.ledger import LedgerReader
+from thaud.sizes import find_size
 from thaud.words import LANGUAGES, Words
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
@@ -43,7 +45,9 @@ class Door:
     @cached_property
     def settings(self) -> Settings:
         """The home's settings. Raises ConfigError."""
-        return load_settings(self.home)
+        settings = load_settings(self.home)
+        check_choices(settings)
+        return settings
 
     @cached_property
     def words(self) -> Words:
@@ -52,20 +56,37 @@ class Door:
 
     @cached_property
     def console(self) -> Console:
-        """Standard output; lines are never broken where a pipe or a grep reads them."""
-        return Console(highlight=False, soft_wrap=True)
+        """Standard output: broken between words on a terminal, never where a pipe or a grep reads it."""
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
     def ledger(self) -> LedgerReader:
         """The ledger, read-only. Raises HomeError where there is none."""
         return LedgerReader.open(self.home.ledger)
 
     def say(self, text: str, style: str = "") -> None:
-        """A line for people; brackets in it are just brackets."""
-        self.console.print(Text(text, style=style))
+        """A line for people; brackets in it are just brackets, and what drives terminals is not let through."""
+        self.console.print(Text(printable(text), style=style))
 
     def hand_out(self, value: Any) -> None:
         """JSON for programs."""
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def printable(text: str) -> str:
+    """One line without control characters, whatever a file's name or its contents hold."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def check_choices(settings: Settings) -> None:
+    """Refuse names that nothing has: a size, a stage's age. Raises ConfigError with those that there are."""
+    try:
+        find_size(settings.size)
+    except UnknownSizeError as error:
+        raise ConfigError(f"{CONFIG_NAME} or the environment: {error}") from error
+    ages = [stage.age for stage in STAGES]
+    if unknown := sorted(settings.stages.keys() - set(ages)):
+        listed = ", ".join(map(str, ages))
+        raise ConfigError(f"{CONFIG_NAME} or the environment: stages.{unknown[0]}: the stages are {listed}")
 
 
 def door_of(ctx: typer.Context) -> Door:
@@ -85,7 +106,7 @@ def run(app: Callable[..., Any], argv: Sequence[str], name: str) -> int:
         return end.code if isinstance(end.code, int) else 0
     except TRANSLATED as error:
         refusal = translate(error)
-        sys.stderr.write(f"error: {refusal}\n")
+        sys.stderr.write(f"error: {printable(str(refusal))}\n")
         return refusal.exit_code
     return 0
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thaud.cli.door import Door, Json, door_of
+from thaud.cli.door import Door, Json, door_of, printable
 from thaud.cli.importing import Checked, check_file, copy_in
 from thaud.control import daemon_runs
 from thaud.domain import Rejection
@@ -95,9 +95,9 @@ def say_checked(door: Door, each: Checked, queued: Path | None) -> None:
 def refuse_bad(checked: list[Checked]) -> None:
     """Raise RejectedInputError where a file is empty or has bad lines; the good lines are queued all the same."""
     if bad := sum(each.bad for each in checked):
-        raise RejectedInputError(
-            f"{bad} lines are no examples: correct them and import them again (the good ones are in)"
-        )
+        count = "1 line is no example" if bad == 1 else f"{bad} lines are no examples"
+        rest = "the good ones are queued" if any(each.good for each in checked) else "nothing was queued"
+        raise RejectedInputError(f"{count}: correct what is listed and import it again; {rest}")
     for each in checked:
         if not each.good:
             raise RejectedInputError(f"{each.path} is empty: nothing was queued")
@@ -127,5 +127,5 @@ def rejected(
 
 def shorten(raw: str) -> str:
     """The beginning of a line that may be anything, on one line and without control characters."""
-    text = "".join(char if char.isprintable() else " " for char in raw[: RAW_CHARS + 1])
+    text = printable(raw[: RAW_CHARS + 1])
     return text if len(raw) <= RAW_CHARS else f"{text[:RAW_CHARS]}..."

@@ -17,10 +17,11 @@ from thaud.domain import Example
 from thaud.dropbox import Position, QueueFile, Unread, read_batch
 from thaud.dropbox.writing import storage
 from thaud.durable import fsync_folder
-from thaud.errors import StorageError
+from thaud.errors import RejectedInputError, StorageError
 
 KEPT_REJECTIONS = 1000
 UNFINISHED = "the last line has no line end and is no whole JSON object: was the file cut off?"
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 STEM_CHARS = 100
 ATTEMPTS = 1000
 
@@ -38,6 +39,8 @@ class Checked:
 def check_file(path: Path, limits: Queue) -> Checked:
     """Read all of a file as the intake would. Raises StorageError where it cannot be read."""
     source = resolve_file(path)
+    if path.name.lower().endswith(COMPRESSED):
+        raise RejectedInputError(f"{path} is compressed: unpack it and import the file in it; nothing was queued")
     status = source.stat()
     file = QueueFile(source.name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     good, bad, rejections = 0, 0, list[tuple[int, str]]()

@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections import deque
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +12,12 @@ import typer
 from thaud import __version__
 from thaud.cli.door import Door, Json, door_of
 from thaud.cli.logfile import LogFile
-from thaud.cli.status_view import status_lines
+from thaud.cli.status_view import WIDTH, status_lines
 from thaud.control import daemon_runs
 from thaud.domain import Version
+from thaud.dropbox import Position, scan
 from thaud.errors import StorageError
+from thaud.ledger import LedgerReader
 from thaud.status import report_status, report_version
 from thaud.words import Words, percent
 
@@ -26,11 +29,28 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
     door = door_of(ctx)
     with door.ledger() as ledger:
         report = {**report_status(ledger, door.settings), "daemon": daemon_runs(door.home)}
+        report["not_read"] = [{"file": name, "reason": reason} for name, reason in not_read(door, ledger)]
     if as_json:
         door.hand_out(report)
         return
-    for line, style in status_lines(report, door.words):
+    width = door.console.width if door.console.is_terminal else WIDTH
+    for line, style in status_lines(report, door.words, width):
         door.say(line, style)
+
+
+def not_read(door: Door, ledger: LedgerReader) -> Iterator[tuple[str, str]]:
+    """(name, reason) of what lies in the drop-box and will not be read as it is."""
+    try:
+        found = scan(door.home.queue)
+    except StorageError as error:
+        yield door.home.queue.name, str(error)
+        return
+    yield from ((each.name, each.reason) for each in found.ignored)
+    for file in found.files:
+        row = ledger.file(file.name)
+        position = Position.from_json(row.position) if row else None
+        if position is not None and position.saw(file) and position.offset < position.size:
+            yield file.name, door.words.half_line.format(line=position.line + 1)
 
 
 def versions(ctx: typer.Context, *, as_json: Json = False) -> None:
@@ -60,16 +80,17 @@ def version_lines(found: list[Version], champion: Version | None, words: Words) 
     )
     rows = [heading, *(version_row(each, starred=each == champion) for each in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def version_row(version: Version, *, starred: bool) -> tuple[str, ...]:
     """The cells of a version."""
     score, (low, high) = version.accuracy, version.accuracy.interval
+    measured = f"{percent(score.accuracy)} ({score.right}/{score.n}, {percent(low)}-{percent(high)})"
     return (
         f"{version.name}{' *' if starred else ''}",
         str(version.age),
-        f"{percent(score.accuracy)} ({score.right}/{score.n}, {percent(low)}-{percent(high)})",
+        measured if score.n else "-",
         str(version.examples),
         f"{version.size_bytes / 1e6:.1f} MB",
         version.accepted_at[:16].replace("T", " "),
@@ -115,7 +136,7 @@ def say_line(door: Door, raw: bytes, *, as_json: bool) -> None:
 
 def log_text(row: dict[str, Any]) -> str:
     """A structured line as people read it: time, level, event, the rest."""
-    at = str(row.pop("timestamp", ""))[:19].replace("T", " ")
+    at = str(row.pop("timestamp", ""))[:19].replace("T", " ") + "Z"
     level, event = str(row.pop("level", "")), row.pop("event", "")
     rest = " ".join(f"{key}={value}" for key, value in row.items())
     return f"{at} {level:<7} {event} {rest}".rstrip()

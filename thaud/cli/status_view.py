@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from thaud.curriculum import Blocker
-from thaud.words import ES, Words, percent, sentence_of
+from thaud.words import ES, Words, percent, reasons_in, sentence_of
 
 WIDTH = 88
 
 
-def status_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
-    """Lines with their styles. `report` is status.report_status with "daemon"."""
-    yield from (("=" * WIDTH, "dim"), (words.title, "bold"), ("=" * WIDTH, "dim"), ("", ""))
+def status_lines(report: dict[str, Any], words: Words, width: int = WIDTH) -> Iterator[tuple[str, str]]:
+    """Lines with their styles. `report` is status.report_status with "daemon" and "not_read"; `width`: of the rules."""
+    rule = "=" * min(width, WIDTH)
+    yield from ((rule, "dim"), (words.title, "bold"), (rule, "dim"), ("", ""))
     version = f"v{report['version']}" if report["version"] else "-"
     yield f"{words.model}: {report['model'] or words.no_model.format(family=report['family'])}", "bold"
     yield f"{words.size}: {report['size']}", ""
@@ -91,6 +92,8 @@ def total_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, str
         yield f"{words.waiting_later}: {', '.join(parts)}", ""
     if service["rejected_lines"]:
         yield f"{words.rejected_lines}: {service['rejected_lines']} (thau rejected)", "yellow"
+    for each in report["not_read"]:
+        yield f"{words.not_read}: {each['file']}: {each['reason']}", "yellow"
 
 
 def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
@@ -103,7 +106,7 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
         yield f"{words.not_started}: {not_started}", "red"
     last = report["service"]["last_run"]
     if last and last["state"] in {"failed", "rejected"}:
-        yield f"{words.last_failure}: {run_text(last, words)}: {'; '.join(last['reasons'])}", "red"
+        yield f"{words.last_failure}: {run_text(last, words)}: {reasons_in(words, last['reasons'])}", "red"
     yield f"{words.ollama}: {ollama_text(report, words)}", ""
 
 

@@ -39,6 +39,8 @@ def ask(
 ) -> None:
     """Ask a version one question."""
     door = door_of(ctx)
+    if not question.strip():
+        raise UsageError("the question is empty: write what to ask")
     chosen = choose_version(door, version)
     with served(door, chosen) as runtime:
         if tools:

@@ -11,11 +11,13 @@ from rich.console import Console
 from thaud.cli.door import Door, Json, door_of
 from thaud.control import Request, daemon_runs, only_daemon, send
 from thaud.domain import FINAL_STATES, RunState
-from thaud.errors import DaemonNotRunningError, StepError
+from thaud.errors import BaseUnavailableError, DaemonNotRunningError, StepError
 from thaud.ledger import Ledger, LedgerReader, RunRow
 from thaud.projections import project
 from thaud.status import report_run
 from thaud.watch import follow, last_run, open_view
+
+NO_BASE = "step bases: "  # how executor.py begins what that step says
 
 
 def start(ctx: typer.Context) -> None:
@@ -84,13 +86,15 @@ class Awaited:
 
 
 def see_through(door: Door, awaited: Awaited, *, quiet: bool) -> RunRow:
-    """Follow the run to its end. Raises StepError where none began."""
+    """Follow the run to its end. Raises BaseUnavailableError or StepError where none began."""
     console = Console(stderr=True, quiet=True) if quiet else door.console
     with open_view(console, door.words) as view:
         follow(door.home, view, awaited.is_over, after=awaited.newest)
     with door.ledger() as ledger:
         if (run := awaited.run(ledger)) is None:
-            raise StepError(f"no training began: {awaited.refusal(ledger)}")
+            reason = awaited.refusal(ledger) or ""
+            no_base = reason.startswith(NO_BASE)
+            raise (BaseUnavailableError if no_base else StepError)(f"no training began: {reason.removeprefix(NO_BASE)}")
         return run
 
 
@@ -116,7 +120,7 @@ def reset(
     door = door_of(ctx)
     with door.ledger() as ledger:
         age = ledger.age
-    if not yes and not typer.confirm(door.words.reset_question.format(age=age)):
+    if not yes and not agreed(door, door.words.reset_question.format(age=age)):
         door.say(door.words.reset_nothing)
         raise typer.Exit(1)
     if daemon_runs(door.home):
@@ -127,3 +131,13 @@ def reset(
         writer.reset_age("thau reset")
         project(door.home, writer, door.settings)
     door.say(door.words.reset_done)
+
+
+def agreed(door: Door, question: str) -> bool:
+    """Ask, and read a yes in the user's language; Ctrl-C and an end of input are a no."""
+    try:
+        reply: str = typer.prompt(question, default="", show_default=False, prompt_suffix=" ")
+    except typer.Abort:
+        typer.echo()
+        return False
+    return reply.strip().lower() in door.words.yes_replies
