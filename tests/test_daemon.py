@@ -184,3 +184,18 @@ def test_a_base_that_cannot_be_had_is_said_in_status(home: Home, tmp_path: Path)
     assert str(missing) in said
     assert "neither a folder nor a hub id" in said
     assert look(home, lambda ledger: ledger.pending("thau-nano", 0)[0]) > 0
+
+
+def test_a_closed_terminal_ends_the_daemon_and_a_service_looks_again(home: Home) -> None:
+    """SIGHUP ends a daemon whose standard input is a terminal, in order; without one it goes on and scans."""
+    ours, theirs = os.openpty()
+    on_terminal = start(home, stdin=theirs, **NO_TRAINING)
+    on_terminal.send_signal(signal.SIGHUP)
+    assert on_terminal.wait(30) == 0
+    os.close(ours)
+    os.close(theirs)
+    with running(home, **NO_TRAINING) as service:
+        service.send_signal(signal.SIGHUP)
+        (home.queue / "facts.jsonl").write_text(LINE, encoding="utf-8")
+        wait_until(lambda: taken(home) == 1, what="the example")
+        assert service.poll() is None

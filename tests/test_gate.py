@@ -1,6 +1,6 @@
 """The gate's verdicts, on answers made up for each case."""
 
-from thaud.domain import Answer, ExamReport, Score
+from thaud.domain import Answer, ExamReport, Score, percent
 from thaud.gate import Duel, compare, judge
 
 BARS = {0: 0.70, 1: 0.75}
@@ -69,6 +69,19 @@ def test_a_bar_counts_only_with_evidence() -> None:
     champion = report(1, a0="1" * 8 + "0" * 2, a1="0" * 30)
     challenger = report(1, a0="1" * 6 + "0" * 4, a1="1" * 30)
     assert verdict(challenger, champion)[0]
+
+
+def test_nothing_to_compare_is_said() -> None:
+    """Where the stage has no held-out item the challenger is accepted, and the reason does not claim more."""
+    assert verdict(report(1, a0="1" * 30), report(1, a0="1" * 30)) == (
+        True,
+        "nothing to compare: no held-out items at age 1",
+    )
+
+
+def test_hundred_percent_is_said_of_all_alone() -> None:
+    """199 of 200 are not 100%."""
+    assert (percent(199 / 200), percent(1.0), percent(0.824)) == ("99%", "100%", "82%")
 
 
 def test_only_common_items_are_compared() -> None:

@@ -15,10 +15,9 @@ closes the ledger; a second one exits at once.
 import asyncio
 import os
 import signal
-import threading
+import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,9 +35,9 @@ from thaud.ledger import Ledger
 from thaud.logs import set_up_logging
 from thaud.pipeline import Pipeline
 from thaud.projections import progress_was_deleted, project
-from thaud.serving.address import reachable
-from thaud.serving.reconcile import Outcome, Wanted, reconcile
+from thaud.registrar import keep_in_step
 from thaud.systemd import notify
+from thaud.waiting import wait
 from thaud.watcher import Watcher
 
 AFTER_ERROR_S = 5.0
@@ -114,7 +113,7 @@ class Daemon:
             if self.settings.api.enabled:
                 group.create_task(serve_http(self.home, self.settings, ask, self.stopping))
             group.create_task(self.turn_until_stopped(watcher))
-            group.create_task(self.keep_ollama_in_step())
+            group.create_task(keep_in_step(self.settings, self.ledger, self.sync, self.stopping))
             group.create_task(self.give_signs_of_life())
 
     async def end_run(self) -> None:
@@ -135,10 +134,13 @@ class Daemon:
         return watcher
 
     def install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        """TERM and INT end, HUP looks again."""
+        """TERM and INT end. HUP says that the terminal went, where there is one; a service looks again."""
         for number in SIGNALS:
             loop.add_signal_handler(number, self.shut_down, number)
-        loop.add_signal_handler(signal.SIGHUP, self.mark_changed)
+        if sys.stdin is not None and sys.stdin.isatty():
+            loop.add_signal_handler(signal.SIGHUP, self.shut_down, signal.SIGHUP)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self.mark_changed)
 
     def shut_down(self, number: int) -> None:
         """First signal: end in order. Second: at once."""
@@ -310,89 +312,9 @@ class Daemon:
         except Exception:
             log.exception("run_not_ended")
 
-    # Ollama
-
-    async def keep_ollama_in_step(self) -> None:
-        """Reconcile at start, after each run, and on a timer while the server is away."""
-        serving = self.settings.serving
-        while not self.stopping.is_set():
-            self.sync.clear()
-            if serving.ollama_enabled:
-                try:
-                    await self.reconcile_ollama()
-                except ThauError as error:
-                    log.warning("ollama_not_reconciled", reason=str(error))
-                except Exception:
-                    log.exception("ollama_not_reconciled")
-            await wait(self.sync, serving.retry_s)
-
-    async def reconcile_ollama(self) -> None:
-        """Make the server hold the family's versions and alias, and remember what it holds."""
-        host, champion = self.settings.serving.ollama_host, self.ledger.champion(self.settings.family)
-        wanted = self.wanted_on_ollama()
-        if champion is None or not wanted or not await asyncio.to_thread(reachable, host):
-            return
-        from thaud.serving.ollama import OllamaServer  # noqa: PLC0415 - httpx only where there is a server
-
-        server = OllamaServer(host)
-        outcome = await left_behind_at(self.stopping, lambda: reconcile(server, wanted, champion, log.info))
-        if outcome is None:
-            return
-        known = {(row["host"], row["name"]): (row["state"], row["detail"]) for row in self.ledger.registrations()}
-        for name, held in held_by_server(outcome, self.settings.family, champion.name).items():
-            if known.get((host, name)) != held:
-                self.ledger.register(host, name, *held)
-
-    def wanted_on_ollama(self) -> list[Wanted]:
-        """Promoted versions whose file is there, with the context of their stage."""
-        stages = curriculum.stages_with(self.settings.stages)
-        return [
-            Wanted(version, curriculum.stage_at(stages, version.age).context_tokens, ("<|im_end|>",))
-            for version in self.ledger.promoted_versions(self.settings.family)
-            if os.path.exists(version.gguf)  # noqa: PTH110
-        ]
-
     async def give_signs_of_life(self) -> None:
         """systemd's watchdog: half the interval it asks for."""
         address, every_s = systemd_environment()
         while every_s is not None and not self.stopping.is_set():
             notify(address, "WATCHDOG=1")
             await wait(self.stopping, every_s)
-
-
-def held_by_server(outcome: Outcome, family: str, champion: str) -> dict[str, tuple[str, str]]:
-    """What a reconciliation found, by name: (`served` or `failed`, detail). The alias is named after the family."""
-    held = dict.fromkeys((*outcome.kept, *(receipt.name for receipt in outcome.receipts)), ("served", ""))
-    held |= {name: ("failed", reason) for name, reason in outcome.failed.items()}
-    held[family] = ("failed", outcome.alias_failure) if outcome.alias_failure else ("served", champion)
-    return held
-
-
-async def left_behind_at(stop: asyncio.Event, work: Callable[[], Outcome]) -> Outcome | None:
-    """The outcome of work in a thread, or None as soon as `stop` is set: an upload may take longer than anybody waits
-    for a shutdown. What it leaves half done is begun again by the next life.
-    """
-    outcome: Future[Outcome] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - carried over to the loop
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="ollama", daemon=True).start()
-    ended, stopped = asyncio.wrap_future(outcome), asyncio.ensure_future(stop.wait())
-    both: list[asyncio.Future[Any]] = [ended, stopped]
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    return ended.result() if ended.done() or not ended.cancel() else None
-
-
-async def wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Until the event or the time, whichever is first."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -25,13 +25,13 @@ from rich.text import Text
 from thaud.config import Settings, load_settings, preferred_language
 from thaud.control import daemon_runs
 from thaud.curriculum import stage_at, stages_with
-from thaud.domain import QueuedExample, RunState, Side
+from thaud.domain import QueuedExample, RunState, Side, percent
 from thaud.errors import StepError, StorageError, ThauError, UsageError
 from thaud.grading import grade
 from thaud.home import Home
 from thaud.ledger import LedgerReader
 from thaud.watch import follow, open_view
-from thaud.words import LANGUAGES, Language, Words, percent
+from thaud.words import LANGUAGES, Language, Words
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASETS = ROOT / "data" / "datasets"

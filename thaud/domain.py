@@ -232,6 +232,11 @@ class Score:
         return {"n": self.n, "right": self.right, "accuracy": self.accuracy, "interval": [low, high]}
 
 
+def percent(share: float) -> str:
+    """A share as people write it, `82%`; `100%` is said of all and nothing less."""
+    return "99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
 def score_answers(answers: Sequence[Answer]) -> Score:
     """Count the right ones."""
     return Score(len(answers), sum(answer.correct for answer in answers))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
 
-from thaud.domain import Answer, ExamReport, Score, Verdict, score_answers
+from thaud.domain import Answer, ExamReport, Score, Verdict, percent, score_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def judge(
     if reasons:
         return Verdict(accepted=False, reasons=tuple(reasons))
     duel = compare(at(challenger, challenger.age), at(champion, challenger.age))
+    if not duel.champion.n:
+        return Verdict(accepted=True, reasons=(f"nothing to compare: no held-out items at age {challenger.age}",))
     said = f"no worse than the champion: {say(duel.challenger)} against {say(duel.champion)} at age {challenger.age}"
     return Verdict(accepted=True, reasons=(said,))
 
@@ -87,4 +89,4 @@ def at(report: ExamReport, age: int) -> tuple[Answer, ...]:
 
 def say(score: Score) -> str:
     """A score in words: `32/34 (94%)`."""
-    return f"{score.right}/{score.n} ({score.accuracy:.0%})"
+    return f"{score.right}/{score.n} ({percent(score.accuracy)})"

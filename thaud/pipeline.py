@@ -116,7 +116,8 @@ class Pipeline:
     async def finish(self, run_id: str) -> RunState:
         """Take a run from its last receipt to its end. A step's failure ends the run, never the daemon.
 
-        Raises DiskFullError, and leaves the run where it is: it goes on when there is room.
+        Raises DiskFullError, and StorageError where an accepted version cannot be put in its place; the run stays where
+        it is and goes on when there is room, or permission.
         """
         next_step: Mapping[RunState, Callable[[RunSpec], Awaitable[None]]] = {
             RunState.FROZEN: self.train,
@@ -133,6 +134,8 @@ class Pipeline:
             except (ThauError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                     raise DiskFullError(in_words(error)) from error
+                if isinstance(error, OSError) and row.state is RunState.ACCEPTED:
+                    raise StorageError(in_words(error)) from error
                 self.fail(run_id, in_words(error))
         return row.state
 
@@ -178,7 +181,8 @@ class Pipeline:
             ),
             TrainResult,
         )
-        probe(Path(result.adapter_dir) / "adapter_model.safetensors", result.adapter_sha256)
+        adapter = Path(result.adapter_dir) / "adapter_model.safetensors"
+        await asyncio.to_thread(probe, adapter, result.adapter_sha256)
         self.ledger.receive(spec.id, "train", result.model_dump(), RunState.TRAINED)
         if result.set_aside:
             log.warning("set_aside", run=spec.id, examples=len(result.set_aside), first=result.set_aside[0])
@@ -202,7 +206,7 @@ class Pipeline:
             ),
             ExportResult,
         )
-        probe(out, result.gguf_sha256)
+        await asyncio.to_thread(probe, out, result.gguf_sha256)
         self.ledger.receive(spec.id, "export", result.model_dump(), RunState.EXPORTED)
 
     async def examine(self, spec: RunSpec) -> None:
@@ -282,20 +286,20 @@ class Pipeline:
         version = next(each for each in self.ledger.versions(spec.family) if each.run_id == spec.id)
         self.ledger.intend(spec.id, "promote")
         self.put_in_place(spec, version)
+        await asyncio.to_thread(probe, Path(version.gguf), version.gguf_sha256)
         advance_to = self.age_after(spec, version)
         self.ledger.promote(version, advance_to, sorted(self.set_aside(spec)))
         log.info("version_promoted", version=version.name, age=version.age, advanced_to=advance_to)
         self.tell_verdict(spec.id, "promote", self.row(spec.id).reasons, version.name)
 
     def put_in_place(self, spec: RunSpec, version: Version) -> None:
-        """Move the GGUF from the run's folder to the version's, once; it is probed there."""
+        """Move the GGUF from the run's folder to the version's, once."""
         target, source = Path(version.gguf), self.folder(spec.id) / "export" / "model.gguf"
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             source.replace(target)
             fsync_folder(target.parent)
             fsync_folder(source.parent)
-        probe(target, version.gguf_sha256)
         card = {"name": version.name, "run": spec.id, "age": version.age, "gguf_sha256": version.gguf_sha256}
         write_durably(target.parent / "version.json", json.dumps(card, indent=2).encode())
 

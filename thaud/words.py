@@ -226,6 +226,7 @@ ES = Words(
         "every answer is empty": "todas las respuestas están vacías",
         "none of {n} held-out answers is right": "ninguna de las {n} respuestas del examen es correcta",
         "first version: {mine} at age {age}": "primera versión: {mine} a la edad {age}",
+        "nothing to compare: no held-out items at age {age}": "sin comparación: nada reservado a la edad {age}",
         "no worse than the champion: {mine} against {theirs} at age {age}": (
             "no es peor que la anterior: {mine} frente a {theirs} a la edad {age}"
         ),
@@ -348,11 +349,6 @@ EN = Words(
 )
 
 LANGUAGES: Mapping[Language, Words] = {"es": ES, "en": EN}
-
-
-def percent(share: float) -> str:
-    """A share as people write it: 82%."""
-    return f"{share:.0%}"
 
 
 def sentence_of(reasons: list[str], language_and: str) -> str:

@@ -52,13 +52,14 @@ def make_home(root: Path) -> Home:
     return Home(root)
 
 
-def start(home: Home, **environment: str) -> subprocess.Popen[bytes]:
+def start(home: Home, *, stdin: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
     """A daemon that is ready: it holds the lock and has said so in its log."""
     log = (home.root / "stderr.log").open("ab")
     before = said_ready(home)
     daemon = subprocess.Popen(
         [sys.executable, "-m", "thaud.cli", "--home", str(home.root), "start"],
         env={**os.environ, **QUICK, **environment},
+        stdin=stdin,
         stdout=log,
         stderr=log,
     )
@@ -80,7 +81,7 @@ def said_ready(home: Home) -> int:
 @contextmanager
 def running(home: Home, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon while the block runs; it is asked to end, and must."""
-    daemon = start(home, **environment)
+    daemon = start(home, stdin=subprocess.DEVNULL, **environment)
     try:
         yield daemon
     finally:

@@ -14,12 +14,12 @@ from thaud.cli.door import Door, Json, door_of
 from thaud.cli.logfile import LogFile
 from thaud.cli.status_view import WIDTH, status_lines
 from thaud.control import daemon_runs
-from thaud.domain import Version
+from thaud.domain import Version, percent
 from thaud.dropbox import Position, scan
 from thaud.errors import StorageError
 from thaud.ledger import LedgerReader
 from thaud.status import report_status, report_version
-from thaud.words import Words, percent
+from thaud.words import Words
 
 LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from thaud.curriculum import Blocker
-from thaud.words import ES, Words, percent, reasons_in, sentence_of
+from thaud.domain import percent
+from thaud.words import ES, Words, reasons_in, sentence_of
 
 WIDTH = 88
 
