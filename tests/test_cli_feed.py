@@ -136,7 +136,7 @@ def test_import_names_bad_lines(thau: Invoke, home: Home, tmp_path: Path) -> Non
     assert code == 12
     assert "2 good, 3 bad" in out
     assert "line 2: not JSON" in out
-    assert "line 3: no known dialect" in out
+    assert "line 3: no known dialect among the fields" in out
     assert "line 5: " in out
     assert err.startswith("error: 3 lines are no examples")
     assert "the good ones are queued" in err

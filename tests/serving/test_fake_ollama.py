@@ -50,8 +50,10 @@ def statuses(answer: httpx.Response) -> list[str]:
         ({"model": "m", "files": {}}, 400, "unknown type"),
         ({"model": "m", "files": {"/a.gguf": "sha256:" + "0" * 64}}, 400, "file path must be relative"),
         ({"model": "m", "files": {"a.gguf": ""}}, 400, "invalid digest format"),
+        ({"model": "m", "from": "x", "adapters": {"a": "", "b": ""}}, 400, "only one adapter is currently supported"),
+        ({"model": "m", "from": "x", "adapters": {"a": ""}}, 400, "the fake applies no adapters"),
     ],
-    ids=["bad name", "no name", "no source", "no files", "absolute", "empty digest"],
+    ids=["bad name", "no name", "no source", "no files", "absolute", "empty digest", "adapters", "adapter"],
 )
 def test_create_refuses_before_its_first_line(fake: FakeOllama, body: dict[str, Any], status: int, text: str) -> None:
     """What is wrong with the request itself is a status, in the server's words."""
@@ -143,6 +145,39 @@ def test_routes_and_hosts(fake: FakeOllama) -> None:
         assert (foreign.status_code, foreign.text) == (403, "")
         assert client.post("/api/chat").json()["error"] == "missing request body"
         assert client.post("/api/chat", content=b'{"model"').json()["error"] == "unexpected EOF"
+
+
+def test_unread_body_of_a_refused_request_is_no_request(fake: FakeOllama) -> None:
+    """A body that nobody reads does not spoil what the same client asks next."""
+    with httpx.Client(base_url=fake.url, trust_env=False) as client:
+        assert client.post("/api/embed", json={"model": "m"}).status_code == 404
+        assert client.post("/api/show", json={"model": "m"}).status_code == 404
+        assert client.get("/api/version").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "extra", "text"),
+    [
+        ("chat", {"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
+        ("generate", {"prompt": "a", "suffix": "b"}, "does not support insert"),
+    ],
+)
+def test_question_that_cannot_be_answered(
+    fake: FakeOllama, recipe: Recipe, route: str, extra: dict[str, Any], text: str
+) -> None:
+    """What the server refuses, the fake does not ignore."""
+    OllamaServer(fake.url).create(recipe)
+    answer = post(fake, route, {**ASK, "model": recipe.name, **extra})
+    assert answer.status_code == 400
+    assert text in answer.json()["error"]
+
+
+def test_numbers_with_a_fraction_are_cut_as_go_does(fake: FakeOllama, recipe: Recipe) -> None:
+    """A fraction where a whole number belongs is no error, there or here."""
+    OllamaServer(fake.url).create(recipe)
+    options = {"num_ctx": 64.5, "num_predict": 1.9}
+    answer = post(fake, "chat", {**ASK, "model": recipe.name, "options": options, "stream": False})
+    assert answer.json()["done_reason"] == "length"
 
 
 def test_routing_tags(fake: FakeOllama, recipe: Recipe) -> None:

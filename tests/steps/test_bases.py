@@ -1,14 +1,19 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.steps.doors import through_door
 from tests.testkit.tiny_models import write_tiny_base
 from thaud.errors import BaseUnavailableError
 from thaud.steps.bases import base_digest, complaint, resolve_base
 from thaud.steps.contract import BaseSpec
+from thaud.steps.export.preflight import check_fit
 
 
 @pytest.fixture
@@ -106,3 +111,97 @@ def test_door_fails_in_one_line(tmp_path: Path) -> None:
     assert code == 1
     assert result["ok"] is False
     assert "config.json" in result["error"]
+
+
+Damage = Callable[[Path], object]
+
+
+def changed(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
+    """A damage to one of the JSON files."""
+
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+
+    return damage
+
+
+def setting(**values: Any) -> Damage:
+    """Other values in config.json."""
+    return changed("config.json", lambda config: config.update(values))
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
+    """Other tensors."""
+
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+LAYER = "model.layers.1.mlp.up_proj.weight"
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "cut short": (cut, "was cut short"),
+    "no weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "was cut short"),
+    "whole numbers": (weights(lambda found: found.update({LAYER: found[LAYER].to(torch.int8)})), f"{LAYER} is I8"),
+    "a layer less": (weights(lambda found: found.pop(LAYER)), f"no tensor {LAYER}"),
+    "layers too many": (setting(num_hidden_layers=1), "does not mention: model.layers.1"),
+    "another width": (setting(hidden_size=128), "its config.json makes it"),
+    "a vocabulary too large": (setting(vocab_size=1000), "its config.json makes it (1000, 64)"),
+    "no head": (setting(tie_word_embeddings=False), "no tensor lm_head.weight"),
+    "a second head": (weights(lambda found: found.update({"lm_head.weight": found[LAYER].clone()})), "differs"),
+    "no context": (changed("config.json", lambda config: config.pop("max_position_embeddings")), "max_position"),
+    "a word for a number": (setting(max_position_embeddings="many"), "'many'"),
+    "stretched positions": (setting(rope_parameters={"rope_type": "yarn", "factor": 4.0}), "yarn"),
+    "a token too many": (
+        changed("tokenizer.json", lambda made: made["added_tokens"].append({"id": 5000, "content": "x"})),
+        "vocabulary ends at",
+    ),
+    "no merges": (changed("tokenizer.json", lambda made: made["model"].pop("merges")), "merges"),
+    "another split": (changed("tokenizer.json", lambda made: made.update(pre_tokenizer=None)), "only Qwen2's"),
+    "a broken template": (lambda folder: (folder / "chat_template.jinja").write_text("{% for %}"), "no valid Jinja"),
+    "a template without an end": (
+        lambda folder: (folder / "chat_template.jinja").write_text("{{ messages[0].content }}"),
+        "template",
+    ),
+    "a template that is no text": (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff"), "damaged"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_base_that_training_or_export_would_refuse_is_refused_before(copy: Path, what: str) -> None:
+    """Nobody trains for hours on a base that the export refuses: one line says at once what is amiss with it."""
+    damage, said = DAMAGES[what]
+    check_fit(copy)
+    damage(copy)
+    with pytest.raises(BaseUnavailableError) as caught:
+        check_fit(copy)
+    assert said in str(caught.value)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_untied_sharded_base_fits(tmp_path: Path) -> None:
+    """A head of its own and weights in several files are no damage; nor is a copy of the embedding as the head."""
+    check_fit(write_tiny_base(tmp_path / "untied", tied=False, shard="50KB"))
+    tied = write_tiny_base(tmp_path / "tied")
+    embedding = "model.embed_tokens.weight"
+    weights(lambda found: found.update({"lm_head.weight": found[embedding].clone()}))(tied)
+    check_fit(tied)
+
+
+def test_door_refuses_a_damaged_base(copy: Path, tmp_path: Path) -> None:
+    """The step itself looks, so that no run begins."""
+    cut(copy)
+    code, result, _ = through_door("bases", BaseSpec(base=str(copy)), tmp_path / "work")
+    assert code == 1
+    assert "was cut short" in result["error"]

@@ -1,12 +1,18 @@
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.steps.doors import through_door
 from tests.testkit.scripted_gguf import write_scripted_gguf
+from thaud.errors import ModelError
 from thaud.rendering import CHATML
 from thaud.steps.contract import ExamSpec
+from thaud.steps.exam.__main__ import examine, read_items
+from thaud.steps.llama import LlamaModel
 
 
 def item(number: int, expected: str, **fields: Any) -> dict[str, Any]:
@@ -97,3 +103,26 @@ def test_unloadable_file_is_one_line(tmp_path: Path) -> None:
     assert spec.gguf in result["error"]
     assert "\n" not in result["error"]
     assert not Path(spec.answers).exists()
+
+
+def test_template_that_is_none_fails_the_exam(tmp_path: Path) -> None:
+    """A GGUF whose chat template does not compile fails the step; it is not silent on every item, which would be a
+    verdict on what was learned.
+    """
+    spec = spec_for(tmp_path, ["sí"], [item(1, "sí")])
+    write_scripted_gguf(Path(spec.gguf), ["sí"], chat_template="{% for %}", context_length=256)
+    code, result, _ = through_door("exam", spec, tmp_path / "work")
+    assert code == 1
+    assert "no valid Jinja" in result["error"]
+
+
+class Failing(LlamaModel):
+    def _feed(self, tokens: Sequence[int]) -> None:
+        raise ModelError("llama.cpp stopped with code 2")
+
+
+def test_failing_llama_cpp_is_no_silence(tmp_path: Path) -> None:
+    """Where llama.cpp itself fails, the exam fails: the model was not wrong, it was not asked."""
+    spec = spec_for(tmp_path, ["sí"], [item(1, "sí")])
+    with Failing(Path(spec.gguf), 128, 1) as model, pytest.raises(ModelError, match="code 2"):
+        list(examine(model, list(read_items(Path(spec.items))), 8))

@@ -1,5 +1,7 @@
 import json
 import math
+import platform
+import resource
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2Config
 
 from tests.steps.doors import through_door
 from thaud.domain import Example, Message, ToolCall
-from thaud.errors import ModelError, StepError
+from thaud.errors import ModelError, StepError, StorageError
 from thaud.steps.contract import TrainSpec
 from thaud.steps.tokenizer import read_tokenizer
 from thaud.steps.train.attention import blocks_of
 from thaud.steps.train.data import Lesson, prepare
-from thaud.steps.train.loop import Recipe, accumulate, rate_at, train
+from thaud.steps.train.loop import Recipe, accumulate, rate_at, return_freed_memory, row_tokens, train
 from thaud.steps.train.loss import frozen_head_loss
 from thaud.steps.train.model import add_adapter, load_base, make_row, row_loss, save_adapter
 from thaud.steps.train.packing import batches, best_fit, groups
@@ -170,8 +173,50 @@ def test_no_number_in_the_loss_stops_with_step_and_examples(model: Any, lessons:
     """A loss that is no number ends the training, naming the step and the examples in it."""
     with torch.no_grad():
         next(weight for weight in model.parameters() if weight.requires_grad).fill_(math.nan)
-    with pytest.raises(StepError, match=r"step 1 .*examples .*0"):
-        list(train(model, lessons, Recipe(128, 0, 1e-3, 1, 6), CPU))
+    with pytest.raises(StepError, match=r"step 1 .*base is damaged.*examples .*0"):
+        list(train(model, lessons, Recipe(0, 1e-3, 1, 6), CPU))
+
+
+def test_rate_that_is_too_high_is_told_from_a_damaged_base(model: Any, lessons: list[Lesson]) -> None:
+    """Where the first step was sound, it is the learning rate that has to change."""
+    with pytest.raises(StepError, match=r"step [2-9] .*lower the learning rate"):
+        list(train(model, lessons, Recipe(0, 1e30, 9, 6), CPU))
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "inner", "tokens"), [(4, 256, 768, 2048), (24, 896, 4864, 482), (28, 3584, 18944, 256)]
+)
+def test_rows_of_large_models_are_short(layers: int, width: int, inner: int, tokens: int) -> None:
+    """What a row's activations take is bounded on a CPU: nano has the longest rows, 7b the shortest that are fast."""
+    config = Qwen2Config(num_hidden_layers=layers, hidden_size=width, intermediate_size=inner)
+    assert row_tokens(config, CPU) == tokens
+    assert row_tokens(config, torch.device("cuda")) == 2048
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
+def test_freed_memory_goes_back() -> None:
+    """What one row took is not held while the next, of other lengths, takes its own: the pinned end frees nothing."""
+
+    def resident_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    began = resident_mb()
+    blocks = [bytearray(60_000) for _ in range(3000)]
+    pinned = blocks.pop()
+    blocks.clear()
+    return_freed_memory()
+    assert resident_mb() - began < 90 < 3000 * len(pinned) / 1e6
+
+
+def test_full_disk_under_the_adapter_is_our_error(model: Any, tmp_path: Path) -> None:
+    """An adapter that cannot be written whole is one line with the folder. A limit on files stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"adapter cannot be written into .*make room"):
+            save_adapter(model, tmp_path / "adapter")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_frozen_weights_have_no_gradients(model: Any, lessons: list[Lesson]) -> None:

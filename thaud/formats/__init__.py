@@ -15,7 +15,7 @@ from typing import Any
 
 from thaud.domain import Example, Message, Rejection
 from thaud.formats.fields import age_from_name, read_age, read_grader, read_group, read_metadata
-from thaud.formats.strict import MalformedError, decode, described, to_raw, to_text
+from thaud.formats.strict import MalformedError, decode, described, excerpt, to_raw, to_text
 from thaud.formats.tools import read_tools, reduce_tool
 from thaud.formats.turns import check_conversation, read_turns, tidy
 
@@ -122,7 +122,7 @@ def read_messages(row: dict[str, Any]) -> list[Message]:
         if field in present or partner in present:
             missing = partner if field in present else field
             raise MalformedError(f"the field {missing} is missing: rows of this dialect have {field} and {partner}")
-    raise MalformedError(f"no known dialect in {described(sorted(row))}: use {DIALECTS}")
+    raise MalformedError(f"no known dialect among the fields {excerpt(sorted(row))}: use {DIALECTS}")
 
 
 def read_alpaca(row: dict[str, Any]) -> list[Message]:

@@ -2,8 +2,8 @@
 
     python -m thaud.steps.bases WORKDIR
 
-Owns finding, fetching and checking a base, and its digest; refuses to load weights. It runs as a step of its own
-because the hub's client is too heavy for the daemon.
+Owns finding and fetching a base, and its digest; refuses to load weights. Whether what it found can be trained and
+exported is export/preflight.py's. It runs as a step of its own because the hub's client is too heavy for the daemon.
 """
 
 import hashlib
@@ -88,7 +88,8 @@ def complaint(folder: Path) -> str | None:
 def weight_files(folder: Path) -> list[str]:
     """Names of the files that hold the weights, by the index where there is one."""
     if (folder / INDEX).is_file():
-        return sorted(set(read_json(folder / INDEX).get("weight_map", {}).values())) or [SINGLE]
+        shards = read_json(folder / INDEX).get("weight_map")
+        return sorted({str(shard) for shard in shards.values()}) if isinstance(shards, dict) and shards else [SINGLE]
     return [SINGLE]
 
 
@@ -115,9 +116,12 @@ def deciding_files(folder: Path) -> Iterator[Path]:
 
 
 def work(spec: BaseSpec) -> BaseResult:
-    """Find the base and describe it."""
+    """Find the base, describe it, and see that training and export will take it."""
+    from thaud.steps.export.preflight import check_fit  # noqa: PLC0415 - it stands above this module
+
     emit("resolve", base=spec.base)
     folder = resolve_base(spec.base)
+    check_fit(folder)
     config = read_json(folder / "config.json")
     return BaseResult(
         base_dir=str(folder),

@@ -73,7 +73,7 @@ class LlamaModel:
             raise ModelError(f"{self.path}: no such file")
         self._model = lib.llama_model_load_from_file(os.fsencode(self.path), lib.llama_model_default_params())
         if not self._model:
-            raise ModelError(f"llama.cpp cannot load {self.path}: {'; '.join(_complaints) or 'no reason given'}")
+            raise ModelError(f"llama.cpp cannot load {self.path}: {'; '.join(_complaints) or 'out of memory?'}")
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context_tokens = min(context_tokens, lib.llama_model_n_ctx_train(self._model))
         params = lib.llama_context_default_params()

@@ -22,6 +22,7 @@ OPTION_TYPES: Mapping[str, str] = {
     "stop": "array",
 }
 DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+")
+TOP_LOGPROBS = 20
 THINK_VALUES = (None, True, False, "low", "medium", "high", "max")
 
 
@@ -104,6 +105,10 @@ def check_request(body: Line, name: Name, able: Abilities, *, native: bool) -> N
         raise Refusal(400, f"{name.full} does not support tools")
     if think not in (None, False) and not able.thinking:
         raise Refusal(400, f'"{body.get("model")}" does not support thinking')
+    if body.get("suffix"):
+        raise Refusal(400, f"{name.full} does not support insert")
+    if not 0 <= (body.get("top_logprobs") or 0) <= TOP_LOGPROBS:
+        raise Refusal(400, f"top_logprobs must be between 0 and {TOP_LOGPROBS}")
     if body.get("format") not in (None, "", "json") and not isinstance(body["format"], dict):
         raise Refusal(500, f'invalid format: "{body["format"]}"; expected "json" or a valid JSON Schema object')
     for tool in tools if native else ():

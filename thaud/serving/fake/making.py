@@ -17,7 +17,6 @@ QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 QUANTIZE_FAILED = (
     "failed to validate GGUF with llama-quantize without compatibility patches: llama-quantize failed: exit status 1"
 )
-TEXT_LAYERS = ("template", "system", "license", "params", "messages")
 
 
 def create(store: Store, body: Line, *, new: bool) -> Iterator[Line]:
@@ -25,6 +24,9 @@ def create(store: Store, body: Line, *, new: bool) -> Iterator[Line]:
     name = parse_name(body.get("model") or body.get("name") or "")
     if name is None:
         raise Refusal(400, "invalid model name")
+    if adapters := body.get("adapters"):
+        several = len(adapters) > 1
+        raise Refusal(400, "only one adapter is currently supported" if several else "the fake applies no adapters")
     if body.get("from"):
         layers = yield from inherited(store, body["from"])
     else:

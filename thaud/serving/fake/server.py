@@ -146,6 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         blob = self.path.startswith("/api/blobs/")
         methods = ("HEAD", "POST") if blob else self.routes.get(self.path)
         if methods is None:
+            self.close_connection = True  # The request's body is unread.
             self._answer(404, b"404 page not found", "text/plain")
         elif self.command not in methods:
             allowed = ", ".join(methods)

@@ -108,7 +108,7 @@ class Speaker:
         native = self.native(manifest)
         if native:
             check_template(loaded)
-        context = max(4, min(options.get("num_ctx") or DEFAULT_CONTEXT, loaded.context_length))
+        context = max(4, min(int(options.get("num_ctx") or DEFAULT_CONTEXT), loaded.context_length))
         runner = self.runners.get(blob)
         if runner is None or runner.context != context:
             runner = self.runners[blob] = Runner(name, native, context)
@@ -184,7 +184,7 @@ class Question:
         """The pieces of the answer; the last has `done`, unless the server's guard against loops ends it before."""
         prompt = min(self.prompt_tokens, self.runner.context)
         room = self.runner.context - prompt if not self.shift else 10 * self.runner.context
-        asked = self.options.get("num_predict") or -1
+        asked = int(self.options.get("num_predict") or -1)  # Go cuts a fraction off
         limit = min(room, asked) if asked > 0 else room
         said = [] if self.speechless else list(self.loaded.say(limit))
         ended = len(said) < limit

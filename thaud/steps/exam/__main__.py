@@ -13,6 +13,7 @@ from thaud.domain import GraderName, Message, canonical_json
 from thaud.durable import write_durably
 from thaud.errors import ModelError
 from thaud.grading import grade
+from thaud.rendering import compile_template
 from thaud.steps.contract import ExamResult, ExamSpec, emit, run_step, throttle
 from thaud.steps.llama import LlamaModel
 
@@ -40,12 +41,18 @@ def read_items(path: Path) -> Iterator[Item]:
 
 
 def answer(model: LlamaModel, item: Item, max_new_tokens: int) -> str:
-    """The model's greedy answer. Silence where the prompt does not fit its context or its template refuses it."""
+    """The model's greedy answer. Silence where the prompt does not fit its context or its template refuses it.
+
+    Raises ModelError where llama.cpp fails: that says nothing about what the model knows.
+    """
     try:
-        prompt = model.encode(model.renderer.prompt(item.messages[:-1], item.tools))
-        return "".join(text for text, _ in model.generate(prompt, max_new_tokens))
+        pieces = model.renderer.prompt(item.messages[:-1], item.tools)
     except ModelError:
         return ""
+    prompt = model.encode(pieces)
+    if len(prompt) >= model.context_tokens:
+        return ""
+    return "".join(text for text, _ in model.generate(prompt, max_new_tokens))
 
 
 def examine(model: LlamaModel, items: Sequence[Item], max_new_tokens: int) -> Iterator[dict[str, Any]]:
@@ -64,7 +71,7 @@ def examine(model: LlamaModel, items: Sequence[Item], max_new_tokens: int) -> It
 
 
 def work(spec: ExamSpec) -> ExamResult:
-    """Examine one GGUF. Raises ModelError where llama.cpp cannot load it."""
+    """Examine one GGUF. Raises ModelError where llama.cpp cannot load or run it, or its template is no template."""
     began = time.perf_counter()
     items = list(read_items(Path(spec.items)))
     with Path(spec.gguf).open("rb") as file:
@@ -72,6 +79,7 @@ def work(spec: ExamSpec) -> ExamResult:
     say = throttle(emit)
     rows: list[dict[str, Any]] = []
     with LlamaModel(Path(spec.gguf), spec.context_tokens, spec.threads) as model:
+        compile_template(model.template)
         for row in examine(model, items, spec.max_new_tokens):
             rows.append(row)
             right = sum(each["correct"] for each in rows)

@@ -6,6 +6,7 @@ from operator import itemgetter
 
 from thaud.errors import ModelError
 
+FLOATS = frozenset(["F32", "F16", "BF16"])  # a base's weights, as safetensors calls their types
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 OUTER = {EMBEDDING: "token_embd.weight", "model.norm.weight": "output_norm.weight", HEAD: "output.weight"}
 DECODER = {

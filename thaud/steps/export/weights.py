@@ -11,8 +11,7 @@ from torch import Tensor
 from thaud.errors import ModelError
 from thaud.steps.bases import weight_files
 from thaud.steps.export.adapter import open_safetensors
-
-FLOATS = frozenset(["F32", "F16", "BF16"])
+from thaud.steps.export.architectures import FLOATS
 
 
 @dataclass(frozen=True, slots=True)

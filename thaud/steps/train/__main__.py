@@ -23,14 +23,14 @@ def work(spec: TrainSpec) -> TrainResult:
         reason = f": {aside[0].reason}" if aside else ""
         raise StepError(f"none of the {len(aside)} examples can be trained{reason}")
     try:
-        return fit(spec, lessons, aside, context)
+        return fit(spec, lessons, aside)
     except RuntimeError as error:
         if "allocate" in str(error):  # how torch says that memory is out, on a CPU and on a GPU
             raise MemoryError from error
         raise
 
 
-def fit(spec: TrainSpec, lessons: Sequence[Lesson], aside: Sequence[SetAside], context: int) -> TrainResult:
+def fit(spec: TrainSpec, lessons: Sequence[Lesson], aside: Sequence[SetAside]) -> TrainResult:
     """Load the base, train on the lessons and save the adapter."""
     import torch  # noqa: PLC0415 - seconds to import; a spec that cannot be trained is refused before
 
@@ -41,7 +41,7 @@ def fit(spec: TrainSpec, lessons: Sequence[Lesson], aside: Sequence[SetAside], c
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(usable_cores(spec.threads))
     model = add_adapter(load_base(Path(spec.base_dir), device), spec.rank, spec.alpha, spec.seed)
-    recipe = Recipe(context, spec.seed, spec.learning_rate, spec.epochs, spec.batch_examples)
+    recipe = Recipe(spec.seed, spec.learning_rate, spec.epochs, spec.batch_examples)
     steps = spec.epochs * -(-len(lessons) // spec.batch_examples)
     tokens = spec.epochs * sum(len(lesson.ids) for lesson in lessons)
     emit("start", total=steps, examples=len(lessons), tokens=tokens, set_aside=len(aside))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thaud.durable import fsync_folder
-from thaud.errors import ModelError
+from thaud.errors import ModelError, StorageError
 from thaud.steps.train.attention import NAME, Block, blocks_of, packed_attention
 from thaud.steps.train.data import Lesson
 from thaud.steps.train.loss import frozen_head_loss
@@ -97,9 +97,17 @@ def row_loss(model: Any, row: Row) -> Tensor:
 
 
 def save_adapter(model: Any, folder: Path) -> Path:
-    """Write the adapter durably, in peft's format. Returns the file of its weights."""
+    """Write the adapter durably, in peft's format. Returns the file of its weights.
+
+    Raises StorageError where the disk is full.
+    """
+    from safetensors import SafetensorError  # noqa: PLC0415 - only to name its error
+
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise StorageError(f"the adapter cannot be written into {folder}: {error}; make room there") from error
     for path in sorted(folder.iterdir()):
         with path.open("rb") as written:
             os.fsync(written.fileno())
