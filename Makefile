@@ -47,8 +47,9 @@ nano: $(STAMP) ## build the nano base model again from its corpus
 datasets: $(STAMP) ## write data/datasets again from the facts
 	$(BIN)/python -m thaud.nano.datasets --out data/datasets
 
-bench: $(STAMP) ## print what the idle daemon costs
+bench: $(STAMP) ## beside a peer each: the idle daemon, the training step
 	$(BIN)/python -m tests.bench.bench_idle
+	$(BIN)/python -m tests.bench.bench_train
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
