@@ -38,7 +38,6 @@ class Words:
     help: str
     allow: str
     yes: tuple[str, ...]
-    denied: str
     unknown_command: str
     nothing_to_teach: str
     teach_what: str
@@ -62,7 +61,6 @@ SPANISH = Words(
     ),
     allow="¿Permitir {call}? [s/N] ",
     yes=("s", "si", "sí", "y", "yes"),
-    denied="no permitido",
     unknown_command="No existe {command}. /ayuda muestra los comandos.",
     nothing_to_teach="Aún no has preguntado nada que corregir.",
     teach_what="Escribe la respuesta correcta: /enseñar <respuesta>",
@@ -101,7 +99,6 @@ ENGLISH = Words(
     ),
     allow="Allow {call}? [y/N] ",
     yes=("y", "yes"),
-    denied="not allowed",
     unknown_command="There is no {command}. /help shows the commands.",
     nothing_to_teach="You have not asked anything yet that could be corrected.",
     teach_what="Write the right answer: /teach <answer>",

@@ -72,5 +72,5 @@ def test_a_server_that_never_answers_does_not_delay_the_end(home: Home) -> None:
         with running(home, **environment):
             silent.accept()[0].close()
             exchange, _ = silent.accept()
-            exchange.recv(1)
+            assert exchange.recv(1)
     exchange.close()

@@ -27,7 +27,6 @@ class Request(StrEnum):
 
     TRAIN = "train"
     RESET = "reset"
-    RESCAN = "rescan"
 
 
 @contextmanager
