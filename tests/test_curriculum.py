@@ -170,6 +170,7 @@ def test_wilson_interval_is_the_published_one() -> None:
     low, high = Score(263, 81).interval
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert Score(0, 0).interval == (0.0, 1.0)
+    assert (Score(38, 38).interval[1], Score(38, 0).interval[0]) == (1.0, 0.0)
 
 
 def test_interleave_is_a_fixed_shuffle_of_everything() -> None:

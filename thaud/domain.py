@@ -224,7 +224,9 @@ class Score:
         share, denominator = self.accuracy, 1 + z * z / self.n
         centre = share + z * z / (2 * self.n)
         spread = z * ((share * (1 - share) + z * z / (4 * self.n)) / self.n) ** 0.5
-        return (max(0.0, (centre - spread) / denominator), min(1.0, (centre + spread) / denominator))
+        low = (centre - spread) / denominator if self.right else 0.0
+        high = (centre + spread) / denominator if self.right < self.n else 1.0
+        return (low, high)
 
     def to_json(self) -> dict[str, Any]:
         """n, right, accuracy and the interval, for reports."""
