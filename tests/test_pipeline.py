@@ -14,7 +14,7 @@ from thaud.config import Settings
 from thaud.daemon import Daemon
 from thaud.domain import Example, Message, RunState, Side, Trigger
 from thaud.durable import write_durably
-from thaud.errors import DiskFullError, StepError
+from thaud.errors import DiskFullError, StepError, StorageError
 from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile
 from thaud.pipeline import Pipeline
@@ -243,6 +243,22 @@ def test_a_crash_between_acceptance_and_promotion_is_repaired(home: Home, ledger
     assert asyncio.run(make(home, ledger, steps).finish(run_id)) is RunState.PROMOTED
     assert [version.name for version in ledger.versions()] == ["thau-nano-v1"]
     assert ledger.champion("thau-nano") is not None
+
+
+def test_an_accepted_version_that_cannot_be_placed_waits(home: Home, ledger: Ledger) -> None:
+    """A number is never lost to a folder that refuses: the run stays accepted, its file too, and is promoted later."""
+    feed(ledger, range(136))
+    steps, in_the_way = ScriptedSteps(), home.versions / "thau-nano-v1"
+    in_the_way.write_text("no folder", encoding="utf-8")
+    with pytest.raises(StorageError, match="thau-nano-v1"):
+        run(make(home, ledger, steps))
+    unfinished = ledger.unfinished_run()
+    assert unfinished is not None
+    assert unfinished.state is RunState.ACCEPTED
+    assert (home.runs / unfinished.id / "export" / "model.gguf").is_file()
+    in_the_way.unlink()
+    assert asyncio.run(make(home, ledger, steps).finish(unfinished.id)) is RunState.PROMOTED
+    assert [version.name for version in ledger.versions()] == ["thau-nano-v1"]
 
 
 def test_progress_is_told_for_the_watcher(home: Home, ledger: Ledger) -> None:

@@ -1,8 +1,8 @@
 """SIGKILL of a real daemon in each step of a real run on nano: nothing is lost, nothing is doubled."""
 
-import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -25,12 +25,17 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def steps_told(home: Home) -> set[str]:
-    """Which steps have reported progress."""
-    progress = home.runs / "run-0001" / "progress.ndjson"
-    if not progress.exists():
-        return set()
-    return {json.loads(line)["step"] for line in progress.read_text(encoding="utf-8").splitlines()}
+def children_in(daemon: subprocess.Popen[bytes], step: str) -> list[psutil.Process]:
+    """The daemon's children, once one of them is in the step; before that none."""
+    children = psutil.Process(daemon.pid).children(recursive=True)
+    return children if any(f"thaud.steps.{step}" in command_of(child) for child in children) else []
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def state(home: Home) -> RunState | None:
@@ -43,10 +48,10 @@ def state(home: Home) -> RunState | None:
 def test_killed_in_a_step_it_goes_on_and_ends_once(home: Home, step: str) -> None:
     """Killed while a step is under way: its child ends too, and the next life takes the same run to one version."""
     daemon = start(home, **SMALL_RUN)
-    wait_until(lambda: step in steps_told(home) or (home.runs / "run-0001" / step).exists(), 120, f"step {step}")
-    children = psutil.Process(daemon.pid).children(recursive=True)
+    children = wait_until(lambda: children_in(daemon, step), 120, f"step {step}")
     os.kill(daemon.pid, signal.SIGKILL)
     daemon.wait()
+    assert state(home) is not RunState.PROMOTED, "killed too late to prove anything"
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
     with running(home, **SMALL_RUN):

@@ -28,7 +28,7 @@ from thaud.api import serve_http
 from thaud.config import Settings, systemd_environment
 from thaud.control import Request, only_daemon, take
 from thaud.domain import Trigger
-from thaud.errors import DiskFullError, StorageError, ThauError
+from thaud.errors import StorageError, ThauError
 from thaud.home import Home
 from thaud.intake import Intake
 from thaud.ledger import Ledger
@@ -41,7 +41,7 @@ from thaud.waiting import wait
 from thaud.watcher import Watcher
 
 AFTER_ERROR_S = 5.0
-AFTER_FULL_S = 60.0
+AFTER_STORAGE_S = 60.0
 AFTER_NO_START_S = 600.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger()
@@ -283,7 +283,7 @@ class Daemon:
             await work
         except StorageError as error:
             log.error("paused", reason=str(error))  # noqa: TRY400 - foreseen
-            self.hold_runs(str(error), AFTER_FULL_S if isinstance(error, DiskFullError) else AFTER_ERROR_S)
+            self.hold_runs(str(error), AFTER_STORAGE_S)
         except ThauError as error:
             log.error("run_not_started", reason=str(error))  # noqa: TRY400 - foreseen
             self.hold_runs(str(error), AFTER_NO_START_S)

@@ -338,7 +338,9 @@ class Pipeline:
         """The receipt of a step that is done."""
         receipt = self.ledger.receipt(run_id, step)
         if receipt is None:
-            raise StorageError(f"run {run_id} has no receipt of its step {step}: run `thau doctor`")
+            raise StorageError(
+                f"run {run_id} has no receipt of its step {step}: put a backup of {self.home.ledger} in its place"
+            )
         return receipt
 
     def set_aside(self, spec: RunSpec) -> set[str]:

@@ -133,7 +133,7 @@ class LedgerReader:
             row = self.connection.execute("SELECT * FROM examples WHERE id = ?", (each,)).fetchone()
             if row is None:
                 raise StorageError(
-                    f"the ledger {self.path} names example {each} but does not hold it: run `thau doctor`"
+                    f"the ledger {self.path} names example {each} but does not hold it: put a backup of it in its place"
                 )
             yield read_example(row)
 

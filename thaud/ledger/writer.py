@@ -157,9 +157,7 @@ class Ledger(LedgerReader):
             new.side,
             new.group_key,
             example.grader,
-            json.dumps(
-                example.content, ensure_ascii=False
-            ),  # keys keep their order: templates print tools as they come
+            json.dumps(example.content, ensure_ascii=False),  # in the order of its keys, as templates print tools
             json.dumps(dict(example.metadata), ensure_ascii=False),
             file,
             new.line,
