@@ -120,3 +120,8 @@ class ToolError(ThauError):
     """A tool could not do what it was asked; the message is shown to the model."""
 
     exit_code = 15
+
+
+def in_words(error: ThauError | OSError) -> str:
+    """What went wrong, for people."""
+    return str(error) if isinstance(error, ThauError) else f"{error.strerror or error}: {error.filename or 'the step'}"

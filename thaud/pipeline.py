@@ -20,7 +20,7 @@ from thaud import curriculum, gate
 from thaud.config import Settings, StageOverride
 from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunState, Side, Trigger, Version
 from thaud.durable import fsync_folder, write_durably
-from thaud.errors import DiskFullError, StepError, StorageError, ThauError
+from thaud.errors import DiskFullError, StepError, StorageError, ThauError, in_words
 from thaud.executor import OnEvent, run_step
 from thaud.home import Home
 from thaud.ledger import Ledger, RunRow
@@ -380,11 +380,6 @@ class Pipeline:
                 sink.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
             log.warning("progress_lost", run=run_id, reason=error.strerror)
-
-
-def in_words(error: ThauError | OSError) -> str:
-    """What went wrong, for people."""
-    return str(error) if isinstance(error, ThauError) else f"{error.strerror or error}: {error.filename or 'the step'}"
 
 
 ValueT = TypeVar("ValueT")
