@@ -218,7 +218,7 @@ from pathlib import Path
 from thaud.ledger import Ledger
 ledger = Ledger.open(Path({str(tmp_path / "l.sqlite3")!r}))
 ledger.note("committed")
-with ledger.transaction() as sql:
+with ledger.transaction("note") as sql:
     ledger._note("lost")
     os.kill(os.getpid(), signal.SIGKILL)
 """

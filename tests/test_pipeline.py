@@ -38,13 +38,13 @@ class ScriptedSteps:
 
     async def __call__(self, name: str, spec: Spec, kind: type[Any], workdir: Path, on_event: Any) -> Any:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_durably(workdir / "spec.json", spec.model_dump_json().encode())
+        write_durably(workdir / "spec.json", spec.model_dump_json().encode(), "spec")
         self.ran.append(name)
         on_event({"event": "start"})
         if name == self.broken:
             raise self.error
         result = getattr(self, name)(spec)
-        write_durably(workdir / "result.json", json.dumps({"ok": True, **result}).encode())
+        write_durably(workdir / "result.json", json.dumps({"ok": True, **result}).encode(), "result")
         return kind.model_validate(result)
 
     def bases(self, spec: BaseSpec) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""thau.toml and the environment -> Settings, read once at the door. The only reader of os.environ.
+"""thau.toml and the environment -> Settings, read once at the door. The only reader of os.environ, but for a
+step's door (steps/contract.py), which is not to load all of this.
 
 Every field can be set in thau.toml, or in the environment as THAU_SECTION__FIELD (THAU_TRAINING__MIN_NEW_EXAMPLES=10).
 The names that the guide and Ollama promise, AUTO_TRAIN_ENABLED and OLLAMA_HOST, are read too.
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from thaud.errors import ConfigError
+from thaud.failpoints import SETTING as FAILPOINTS
 from thaud.home import CONFIG_NAME, Home
 
 Positive = Annotated[int, Field(gt=0)]
@@ -154,6 +156,11 @@ def systemd_environment() -> tuple[str | None, float | None]:
     """(address of systemd's notify socket, seconds between two signs of life), None where systemd is not there."""
     watchdog_us = os.environ.get("WATCHDOG_USEC")
     return os.environ.get("NOTIFY_SOCKET"), int(watchdog_us) / 2e6 if watchdog_us else None
+
+
+def failpoints_setting() -> str:
+    """What failpoints.py is to arm: empty, but in tests."""
+    return os.environ.get(FAILPOINTS, "")
 
 
 def preferred_language(setting: Literal["auto", "es", "en"]) -> Literal["es", "en"]:

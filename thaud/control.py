@@ -17,6 +17,7 @@ from typing import IO
 
 from thaud.durable import write_durably
 from thaud.errors import HomeBusyError, StorageError
+from thaud.failpoints import reach
 from thaud.home import Home
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.05
@@ -85,7 +86,7 @@ def send(home: Home, request: Request) -> Path:
     path = home.control / f"{request}-{uuid.uuid4().hex}.json"
     try:
         home.control.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps({"request": request}).encode())
+        write_durably(path, json.dumps({"request": request}).encode(), "request")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}; check its owner and mode") from error
     return path
@@ -99,4 +100,6 @@ def take(home: Home) -> Iterator[Request]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         yield request
+        reach("remove.request.before")
         path.unlink(missing_ok=True)
+        reach("remove.request.after")

@@ -3,16 +3,29 @@
 import os
 from pathlib import Path
 
+from thaud.failpoints import reach
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Temporary name in the same folder, fsync, rename, fsync the folder: afterwards the file is whole or not there."""
+
+def write_durably(path: Path, data: bytes, effect: str) -> None:
+    """Temporary name in the same folder, fsync, rename, fsync the folder: afterwards the file is whole or not there.
+
+    `effect` names its fail-points: one of failpoints.FILES.
+    """
+    reach(f"file.{effect}.before")
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as sink:
         sink.write(data)
         sink.flush()
         os.fsync(sink.fileno())
+    put_in_place(temporary, path, effect)
+
+
+def put_in_place(temporary: Path, path: Path, effect: str) -> None:
+    """Give a file that is written and fsynced its name, and make the name durable."""
+    reach(f"file.{effect}.between")
     temporary.replace(path)
     fsync_folder(path.parent)
+    reach(f"file.{effect}.after")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from thaud.durable import write_durably
 from thaud.errors import DiskFullError, StepError
+from thaud.failpoints import reach
 from thaud.steps.contract import RESULT, SPEC, Spec
 
 LINE_LIMIT = 1 << 20
@@ -35,7 +36,8 @@ async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on
     """
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / RESULT).unlink(missing_ok=True)
-    write_durably(workdir / SPEC, spec.model_dump_json(indent=2).encode())
+    write_durably(workdir / SPEC, spec.model_dump_json(indent=2).encode(), "spec")
+    reach("spawn.step.before")
     with (workdir / STDERR).open("wb") as stderr:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -48,6 +50,7 @@ async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on
             limit=LINE_LIMIT,
             start_new_session=True,
         )
+    reach("spawn.step.after")
     try:
         await follow(child, on_event)
         code = await child.wait()

@@ -22,6 +22,7 @@ from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunSt
 from thaud.durable import fsync_folder, write_durably
 from thaud.errors import DiskFullError, StepError, StorageError, ThauError, in_words
 from thaud.executor import OnEvent, run_step
+from thaud.failpoints import reach
 from thaud.home import Home
 from thaud.ledger import Ledger, RunRow
 from thaud.sizes import find_size
@@ -154,15 +155,17 @@ class Pipeline:
 
     def discard(self, run_id: str) -> None:
         """Give back the disk that a challenger's GGUF took, whole or half written; reports and adapter stay."""
+        reach("discard.gguf.before")
         for name in ("model.gguf", ".model.gguf.tmp"):
             (self.folder(run_id) / "export" / name).unlink(missing_ok=True)
+        reach("discard.gguf.after")
 
     async def train(self, spec: RunSpec) -> None:
         """FROZEN -> TRAINED."""
         folder = self.folder(spec.id) / "train"
         folder.mkdir(parents=True, exist_ok=True)
         examples = folder / "examples.jsonl"
-        write_durably(examples, await self.rows(spec.example_ids, train_row))
+        write_durably(examples, await self.rows(spec.example_ids, train_row), "rows")
         result = await self.do(
             spec.id,
             "train",
@@ -228,7 +231,7 @@ class Pipeline:
         folder = self.folder(spec.id) / folder_name
         folder.mkdir(parents=True, exist_ok=True)
         items = folder / "items.jsonl"
-        write_durably(items, await self.rows(ids, exam_row))
+        write_durably(items, await self.rows(ids, exam_row), "rows")
         exam = ExamSpec(
             gguf=str(gguf),
             items=str(items),
@@ -297,11 +300,13 @@ class Pipeline:
         target, source = Path(version.gguf), self.folder(spec.id) / "export" / "model.gguf"
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
+            reach("move.gguf.before")
             source.replace(target)
             fsync_folder(target.parent)
             fsync_folder(source.parent)
+            reach("move.gguf.after")
         card = {"name": version.name, "run": spec.id, "age": version.age, "gguf_sha256": version.gguf_sha256}
-        write_durably(target.parent / "version.json", json.dumps(card, indent=2).encode())
+        write_durably(target.parent / "version.json", json.dumps(card, indent=2).encode(), "card")
 
     def age_after(self, spec: RunSpec, version: Version) -> int | None:
         """The age to advance to with this version, or None. Forgetting, or a shortage, keeps the age."""

@@ -23,10 +23,10 @@ def project(home: Home, ledger: Ledger, settings: Settings) -> None:
     rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in ledger.trained_examples(settings.family))
     try:
         home.logs.mkdir(parents=True, exist_ok=True)
-        write_durably(home.progress, progress.encode() + b"\n")
+        write_durably(home.progress, progress.encode() + b"\n", "progress")
         if ledger.meta(PROGRESS_WRITTEN) is None:
             ledger.set_meta(PROGRESS_WRITTEN, "1")
-        write_durably(home.trained_examples, "".join(rows).encode())
+        write_durably(home.trained_examples, "".join(rows).encode(), "trained_examples")
     except OSError as error:
         raise StorageError(
             f"cannot write {error.filename or home.logs}: {error.strerror}; see df and ls -ld"

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from thaud.config import Settings, explain, home_from_environment, load_settings, preferred_language
+from thaud.config import Settings, explain, failpoints_setting, home_from_environment, load_settings, preferred_language
 from thaud.curriculum import STAGES
 from thaud.errors import ConfigError, StorageError, ThauError, UnknownSizeError
+from thaud.failpoints import FAILPOINTS
 from thaud.home import CONFIG_NAME, Home, locate
 from thaud.ledger import LedgerReader
 from thaud.sizes import find_size
@@ -101,6 +102,7 @@ def run(app: Callable[..., Any], argv: Sequence[str], name: str) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
+        FAILPOINTS.arm(failpoints_setting())
         app(args=list(argv), prog_name=name)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

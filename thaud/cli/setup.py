@@ -137,6 +137,6 @@ def read_config(home: Home) -> str:
 def write_config(home: Home, text: str) -> None:
     """thau.toml, whole or not at all."""
     try:
-        write_durably(home.config, text.encode())
+        write_durably(home.config, text.encode(), "config")
     except OSError as error:
         raise StorageError(f"cannot write {home.config}: {error.strerror}; check its owner and mode") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from thaud.dropbox.reading import Position, opened, seen, still_there
 from thaud.durable import fsync_folder
 from thaud.errors import StorageError
+from thaud.failpoints import reach
 
 MAX_QUARANTINE_BYTES = 16 << 20
 STEM_BYTES = 200  # of the 255 that a name may have
@@ -57,17 +58,20 @@ def write_examples(queue: Path, lines: Iterable[str], stem: str) -> Path:
     name = f"{clean or 'examples'}-{secrets.token_hex(8)}.jsonl"
     target, temporary = queue / name, queue / f".{name}.tmp"
     with storage(f"write into the drop-box {queue}"):
+        reach("file.queue.before")
         try:
             with temporary.open("x", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{line}\n" for line in lines)
                 file.flush()
                 os.fsync(file.fileno())
+            reach("file.queue.between")
             temporary.rename(target)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
         fsync_folder(queue)
+        reach("file.queue.after")
     return target
 
 
@@ -86,8 +90,10 @@ def append_rejections(rejected: Path, rows: Iterable[Quarantined]) -> None:
         line = row.to_line()
         by_file.setdefault(row.file, {})[line_key(line.encode())] = line
     with storage(f"write into {rejected}"):
+        reach("append.quarantine.before")
         for file, lines in by_file.items():
             append_missing(quarantine_path(rejected, file), lines)
+        reach("append.quarantine.after")
 
 
 def line_key(line: bytes) -> bytes:
@@ -122,6 +128,7 @@ def retire(queue: Path, trained: Path, name: str, position: Position) -> Path | 
                 if not position.covers(now) or not still_there(descriptor, now, position) or in_hand(descriptor):
                     return None
                 target = free_name(trained, name)
+                reach("move.trained.before")
                 (queue / name).rename(target)
         except FileNotFoundError:
             if not trained.is_dir():
@@ -129,6 +136,7 @@ def retire(queue: Path, trained: Path, name: str, position: Position) -> Path | 
             return None
         fsync_folder(trained)
         fsync_folder(queue)
+        reach("move.trained.after")
     return target
 
 

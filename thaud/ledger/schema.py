@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from thaud.errors import HomeTooNewError, StorageError
+from thaud.failpoints import reach
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -138,6 +139,10 @@ MIGRATIONS: tuple[str, ...] = (
         detail TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    -- A quarantined line that somebody corrected (`thau retry`) is no longer listed.
+    ALTER TABLE rejections ADD COLUMN resolved_at TEXT;
+    """,
 )
 
 
@@ -146,10 +151,12 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     refuse_newer(found, path)
     for number, script in enumerate(MIGRATIONS[found:], found + 1):
+        reach("ledger.migrate.before")
         try:
             connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version={number};COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"cannot migrate {path} to schema {number}: {error}") from error
+        reach("ledger.migrate.after")
 
 
 def refuse_newer(found: int, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every change to the ledger, each in one transaction. One process holds the one writer: the daemon."""
 
+import errno
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from thaud.domain import Answer, Example, RunSpec, RunState, Side, Version
 from thaud.errors import DiskFullError, StorageError
+from thaud.failpoints import reach
 from thaud.ledger.reader import LedgerReader
 from thaud.ledger.schema import migrate
 
@@ -80,20 +82,31 @@ class Ledger(LedgerReader):
         return cls(connection, path, clock)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing. Raises DiskFullError, and StorageError where SQLite refuses otherwise (I/O error)."""
+    def transaction(self, effect: str) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; `effect` (one of failpoints.COMMITS) names its fail-points.
+
+        Raises DiskFullError, and StorageError where SQLite refuses otherwise (I/O error).
+        """
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                reach(f"ledger.{effect}.before")
                 self.connection.execute("COMMIT")
             except BaseException:
                 if self.connection.in_transaction:  # SQLite has ended it itself where the disk is full
                     self.connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
-            kind = DiskFullError if error.sqlite_errorcode == sqlite3.SQLITE_FULL else StorageError
-            raise kind(f"the ledger {self.path} could not be written: {error}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise self.refusal(error) from error
+        reach(f"ledger.{effect}.after")
+
+    def refusal(self, error: sqlite3.Error | OSError) -> StorageError:
+        """What kept a transaction from being written, in our words."""
+        by_sqlite = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        by_system = getattr(error, "errno", None) == errno.ENOSPC
+        kind = DiskFullError if by_sqlite or by_system else StorageError
+        return kind(f"the ledger {self.path} could not be written: {error}")
 
     def now(self) -> str:
         """ISO 8601 in UTC."""
@@ -101,12 +114,12 @@ class Ledger(LedgerReader):
 
     def note(self, kind: str, **detail: Any) -> None:
         """Add an event."""
-        with self.transaction():
+        with self.transaction("note"):
             self._note(kind, **detail)
 
     def set_meta(self, key: str, value: str) -> None:
         """Remember a value."""
-        with self.transaction():
+        with self.transaction("set_meta"):
             self._set_meta(key, value)
 
     def _note(self, kind: str, **detail: Any) -> None:
@@ -123,7 +136,7 @@ class Ledger(LedgerReader):
 
     def take_in(self, batch: NewFile) -> None:
         """Commit one batch of a file: examples, sightings, quarantined lines and the new position, together."""
-        with self.transaction() as sql:
+        with self.transaction("take_in") as sql:
             if batch.restarted:
                 sql.execute("DELETE FROM sightings WHERE file = ?", (batch.name,))
             sql.executemany(
@@ -166,14 +179,14 @@ class Ledger(LedgerReader):
 
     def retire_file(self, name: str, moved_to: str) -> None:
         """A file left the queue, all its examples being trained."""
-        with self.transaction() as sql:
+        with self.transaction("retire_file") as sql:
             sql.execute("UPDATE files SET retired_to = ? WHERE name = ?", (moved_to, name))
 
     # Runs
 
     def freeze_run(self, spec: RunSpec) -> None:
         """Commit a new run and mark its examples as tried."""
-        with self.transaction() as sql:
+        with self.transaction("freeze_run") as sql:
             sql.execute(
                 "INSERT INTO runs (id, family, age, state, trigger, spec, created_at, changed_at)"
                 " VALUES (?, ?, ?, 'frozen', ?, ?, ?, ?)",
@@ -187,7 +200,7 @@ class Ledger(LedgerReader):
 
     def intend(self, run_id: str, step: str) -> None:
         """Commit the intent of a step."""
-        with self.transaction() as sql:
+        with self.transaction("intend") as sql:
             sql.execute(
                 "INSERT INTO journal (run_id, step, intent_at) VALUES (?, ?, ?)"
                 " ON CONFLICT (run_id, step) DO UPDATE SET intent_at = excluded.intent_at",
@@ -196,7 +209,7 @@ class Ledger(LedgerReader):
 
     def receive(self, run_id: str, step: str, receipt: dict[str, Any], state: RunState) -> None:
         """Commit the receipt of a step together with the state it leads to."""
-        with self.transaction() as sql:
+        with self.transaction("receive") as sql:
             sql.execute(
                 "UPDATE journal SET receipt_at = ?, receipt = ? WHERE run_id = ? AND step = ?",
                 (self.now(), json.dumps(receipt), run_id, step),
@@ -205,7 +218,7 @@ class Ledger(LedgerReader):
 
     def keep_answers(self, gguf_sha256: str, answers: Sequence[Answer]) -> None:
         """Keep exam answers, so that a champion is not asked the same item twice."""
-        with self.transaction() as sql:
+        with self.transaction("keep_answers") as sql:
             sql.executemany(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
                 ((gguf_sha256, a.example_id, a.age, a.answer, a.score, a.correct) for a in answers),
@@ -219,7 +232,7 @@ class Ledger(LedgerReader):
         self, run_id: str, state: RunState, reasons: Sequence[str], report: dict[str, Any] | None = None
     ) -> None:
         """Commit that a run was rejected or failed, and why."""
-        with self.transaction() as sql:
+        with self.transaction("end_run") as sql:
             self.move(sql, run_id, state)
             sql.execute(
                 "UPDATE runs SET reasons = ?, report = coalesce(?, report) WHERE id = ?",
@@ -229,7 +242,7 @@ class Ledger(LedgerReader):
 
     def accept(self, version: Version, reasons: Sequence[str], report: dict[str, Any]) -> None:
         """Commit acceptance: the run has its number."""
-        with self.transaction() as sql:
+        with self.transaction("accept") as sql:
             sql.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -255,7 +268,7 @@ class Ledger(LedgerReader):
 
     def promote(self, version: Version, advance_to: int | None, set_aside: Sequence[str] = ()) -> None:
         """Commit promotion: the alias, what was taught, and the age, together. `set_aside` was tried and not taught."""
-        with self.transaction() as sql:
+        with self.transaction("promote") as sql:
             sql.execute(
                 "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (family) DO UPDATE SET"
                 " n = excluded.n, moved_at = excluded.moved_at",
@@ -278,7 +291,7 @@ class Ledger(LedgerReader):
 
     def set_age(self, age: int, kind: str, **why: Any) -> None:
         """Change the current age; examples and versions stay. `kind` names the event."""
-        with self.transaction():
+        with self.transaction("set_age"):
             self._set_age(age, kind, **why)
 
     def _set_age(self, age: int, kind: str, **why: Any) -> None:
@@ -291,7 +304,7 @@ class Ledger(LedgerReader):
 
     def register(self, host: str, name: str, state: str, detail: str) -> None:
         """Remember what an Ollama server holds, or why it does not."""
-        with self.transaction() as sql:
+        with self.transaction("register") as sql:
             sql.execute(
                 "INSERT INTO registrations VALUES (?, ?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET"
                 " state = excluded.state, detail = excluded.detail, at = excluded.at",

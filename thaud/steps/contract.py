@@ -25,6 +25,8 @@ from pydantic import BaseModel, ConfigDict
 
 from thaud.durable import write_durably
 from thaud.errors import ThauError
+from thaud.failpoints import FAILPOINTS
+from thaud.failpoints import SETTING as FAILPOINTS_SETTING
 
 SPEC, RESULT = "spec.json", "result.json"
 LEASH_BROKEN = 75
@@ -182,6 +184,7 @@ def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) 
     workdir = Path(argv[1])
     hold_leash()
     wait_passively()
+    FAILPOINTS.arm(os.environ.get(FAILPOINTS_SETTING, ""))
     try:
         spec = kind.model_validate_json((workdir / SPEC).read_bytes())
         result = {"ok": True, **work(spec).model_dump()}
@@ -194,5 +197,5 @@ def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) 
         }
     except MemoryError:
         result = {"ok": False, "error": "out of memory: choose a smaller size or a shorter context"}
-    write_durably(workdir / RESULT, json.dumps(result, indent=2).encode())
+    write_durably(workdir / RESULT, json.dumps(result, indent=2).encode(), "result")
     return 0 if result["ok"] else 1

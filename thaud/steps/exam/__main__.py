@@ -84,7 +84,7 @@ def work(spec: ExamSpec) -> ExamResult:
             rows.append(row)
             right = sum(each["correct"] for each in rows)
             say("item", last=len(rows) == len(items), done=len(rows), total=len(items), right=right)
-    write_durably(Path(spec.answers), "".join(canonical_json(row) + "\n" for row in rows).encode())
+    write_durably(Path(spec.answers), "".join(canonical_json(row) + "\n" for row in rows).encode(), "answers")
     return ExamResult(answers=spec.answers, gguf_sha256=digest, asked=len(rows), seconds=time.perf_counter() - began)
 
 

@@ -16,7 +16,7 @@ from gguf import GGUFWriter
 from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
 from torch import Tensor
 
-from thaud.durable import fsync_folder
+from thaud.durable import put_in_place
 from thaud.errors import ModelError, StorageError
 from thaud.steps.contract import ExportSpec
 from thaud.steps.export.adapter import NO_ADAPTER, Adapter, read_adapter
@@ -100,8 +100,7 @@ def write_gguf(spec: ExportSpec, on_tensor: Callable[[int, int], None]) -> Writt
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    temporary.replace(out)
-    fsync_folder(out.parent)
+    put_in_place(temporary, out, "gguf")
     return written
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thaud.durable import fsync_folder
 from thaud.errors import ModelError, StorageError
+from thaud.failpoints import reach
 from thaud.steps.train.attention import NAME, Block, blocks_of, packed_attention
 from thaud.steps.train.data import Lesson
 from thaud.steps.train.loss import frozen_head_loss
@@ -104,12 +105,15 @@ def save_adapter(model: Any, folder: Path) -> Path:
     from safetensors import SafetensorError  # noqa: PLC0415 - only to name its error
 
     folder.mkdir(parents=True, exist_ok=True)
+    reach("file.adapter.before")
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:
         raise StorageError(f"the adapter cannot be written into {folder}: {error}; make room there") from error
+    reach("file.adapter.between")
     for path in sorted(folder.iterdir()):
         with path.open("rb") as written:
             os.fsync(written.fileno())
     fsync_folder(folder)
+    reach("file.adapter.after")
     return folder / "adapter_model.safetensors"
