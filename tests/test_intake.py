@@ -12,9 +12,10 @@ from tests.seeded import freeze, promote
 from thaud.config import Settings
 from thaud.domain import Score, Side
 from thaud.errors import DiskFullError, StorageError
+from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
-from thaud.intake import Intake
-from thaud.ledger import Ledger
+from thaud.intake import COMMIT_LINES, Intake
+from thaud.ledger import Ledger, NewFile
 
 
 @pytest.fixture
@@ -60,6 +61,76 @@ def test_many_small_files_do_not_keep_the_loop(home: Home, ledger: Ledger) -> No
     assert taken(ledger) == 400
 
 
+def test_small_files_share_a_transaction(home: Home, ledger: Ledger) -> None:
+    """Hundreds of small files are a few commits, and each file has its own position and its own rejections."""
+    for number in range(300):
+        (home.queue / f"{number}.jsonl").write_text(lines(2, 2 * number) + f"{{bad {number}\n", encoding="utf-8")
+    home.root.joinpath("trace").touch()
+    FAILPOINTS.arm(f"trace={home.root / 'trace'}")
+    try:
+        take_in(home, ledger)
+    finally:
+        FAILPOINTS.trace, FAILPOINTS.on = None, False
+    commits = (home.root / "trace").read_text(encoding="utf-8").split().count("ledger.take_in.before")
+    assert commits < 30
+    assert (taken(ledger), ledger.rejection_count()) == (600, 300)
+    files = [ledger.file(f"{number}.jsonl") for number in range(300)]
+    assert all(row is not None and row.finished for row in files)
+    assert json.loads((home.rejected / "7.jsonl").read_text(encoding="utf-8"))["raw"] == "{bad 7"
+
+
+def test_a_shared_transaction_is_all_or_nothing(home: Home, ledger: Ledger) -> None:
+    """Where a transaction of several files is refused, no file is behind us; the next look takes all in, each once."""
+    for number in range(20):
+        (home.queue / f"{number}.jsonl").write_text(lines(50, 50 * number), encoding="utf-8")
+    ledger.connection.execute(f"PRAGMA max_page_count={ledger.one('PRAGMA page_count')}")
+    with pytest.raises(DiskFullError):
+        take_in(home, ledger)
+    assert (taken(ledger), ledger.file("0.jsonl")) == (0, None)
+    ledger.connection.execute("PRAGMA max_page_count=1000000")
+    assert take_in(home, ledger) == 1000
+    assert taken(ledger) == 1000
+
+
+def test_the_same_line_in_files_of_one_transaction(home: Home, ledger: Ledger) -> None:
+    """Equal lines of files that are committed together are one example, of the first file, seen in each."""
+    for name in "abc":
+        (home.queue / f"{name}.jsonl").write_text(lines(3) + lines(3), encoding="utf-8")
+    take_in(home, ledger)
+    assert (taken(ledger), ledger.one("SELECT count(*) FROM sightings")) == (3, 18)
+    ids = [each for side in Side for found in ledger.ids_by_age(side, 0).values() for each in found]
+    assert {(each.file, each.line) for each in ledger.examples(ids)} == {("a.jsonl", line) for line in (1, 2, 3)}
+
+
+def test_a_transaction_is_bounded(home: Home, ledger: Ledger) -> None:
+    """A large file is many commits: none holds more than 8,000 lines or 4 MiB of it."""
+    (home.queue / "many.jsonl").write_text(lines(20_000), encoding="utf-8")
+    wide = ("".join([json.dumps({"instruction": f"{n}?", "output": "a" * 500_000}), "\n"]) for n in range(20))
+    (home.queue / "wide.jsonl").write_text("".join(wide), encoding="utf-8")
+    sizes: list[tuple[int, int]] = []
+    take_in(home, Counting.of(ledger, sizes))
+    assert taken(ledger) == 20_020
+    assert max(lines for lines, _ in sizes) <= COMMIT_LINES
+    assert max(size for _, size in sizes) <= Settings().queue.batch_bytes
+
+
+class Counting(Ledger):
+    """A ledger that notes how many examples, of how many bytes, each commit of intake brings."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, sizes: list[tuple[int, int]]) -> "Counting":
+        made = cls(ledger.connection, ledger.path)
+        made.sizes = sizes
+        return made
+
+    sizes: list[tuple[int, int]]
+
+    def take_in(self, *batches: NewFile, known: dict[str, int] | None = None) -> None:
+        new = [each for batch in batches for each in batch.examples]
+        self.sizes.append((len(new), sum(len(each.text or "") for each in new)))
+        super().take_in(*batches, known=known)
+
+
 def test_a_trained_file_that_a_crash_left_is_moved_at_the_next_start(home: Home, ledger: Ledger) -> None:
     """Killed between a promotion and the move, the next life moves the file without waiting for new examples."""
     (home.queue / "a.jsonl").write_text(lines(10), encoding="utf-8")
@@ -72,12 +143,12 @@ def test_a_trained_file_that_a_crash_left_is_moved_at_the_next_start(home: Home,
 
 def test_it_stops_between_two_batches(home: Home, ledger: Ledger) -> None:
     """Asked to stop in a large file, it commits what it has, reads no further, and goes on there the next time."""
-    (home.queue / "large.jsonl").write_text(lines(5000), encoding="utf-8")
-    (home.queue / "next.jsonl").write_text(lines(10, 5000), encoding="utf-8")
+    (home.queue / "large.jsonl").write_text(lines(20_000), encoding="utf-8")
+    (home.queue / "next.jsonl").write_text(lines(10, 20_000), encoding="utf-8")
     asyncio.run(Intake(home, Settings(), ledger).take_in(lambda: taken(ledger) > 0))
-    assert 0 < taken(ledger) < 5000
+    assert 0 < taken(ledger) < 20_000
     take_in(home, ledger)
-    assert taken(ledger) == 5010
+    assert taken(ledger) == 20_010
 
 
 def test_a_time_from_the_future_does_not_keep_a_file_waiting(home: Home, ledger: Ledger) -> None:

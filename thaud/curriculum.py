@@ -6,7 +6,6 @@ Refuses the clock, the ledger and the file system: what it decides on arrives as
 import hashlib
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -25,6 +24,9 @@ STAGES: tuple[Stage, ...] = (
 )
 RETRY_AFTER_S = (600.0, 3600.0)
 SMALLEST_SPLIT_GROUP = 3
+PUNCTUATION = re.compile(r"[^\w\s]|_")
+# The same, and any space as a blank, for text of one byte a character: each byte of Latin-1 as `normalise` leaves it.
+LATIN_1 = bytes(32 if char.isspace() or PUNCTUATION.match(char) else ord(char) for char in map(chr, range(256)))
 
 
 def stages_with(overrides: Mapping[int, StageOverride]) -> tuple[Stage, ...]:
@@ -64,14 +66,18 @@ def group_key(example: Example) -> str:
     """What must not straddle the split: the named group, else the normalised prompt."""
     if example.group is not None:
         return f"group:{example.group}"
-    prompt = " ".join(message.content for message in example.prompt)
+    prompt = " ".join([message.content for message in example.messages[:-1]])
     return "prompt:" + hashlib.sha256(normalise(prompt).encode()).hexdigest()
 
 
 def normalise(text: str) -> str:
     """NFC, casefold, no punctuation, one space: what two near-duplicates have in common."""
     folded = unicodedata.normalize("NFC", text).casefold()
-    return " ".join(re.sub(r"[^\w\s]|_", " ", folded).split())
+    try:
+        words = folded.encode("latin-1").translate(LATIN_1).split()
+    except UnicodeEncodeError:
+        return " ".join(PUNCTUATION.sub(" ", folded).split())
+    return b" ".join(words).decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,15 @@ def assign_sides(
     newcomers: Iterable[tuple[str, str]], known: Mapping[str, Members], held_out_share: float
 ) -> dict[str, Side]:
     """Decide the side of each newcomer, an (id, group key) pair, given the members already decided."""
-    groups: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = {}
     for example_id, key in newcomers:
-        groups[key].append(example_id)
+        groups.setdefault(key, []).append(example_id)
     sides: dict[str, Side] = {}
     for key, ids in groups.items():
-        sides.update(split_group(key, ids, known.get(key, Members()), held_out_share))
+        if len(ids) == 1 and key not in known:  # most: alone, and the first of its kind
+            sides[ids[0]] = side_by_hash(key, held_out_share)
+        else:
+            sides.update(split_group(key, ids, known.get(key, Members()), held_out_share))
     return sides
 
 
@@ -106,8 +115,13 @@ def split_group(key: str, ids: Sequence[str], known: Members, held_out_share: fl
     elif known.held_out:
         side = Side.HELD_OUT
     else:
-        side = Side.HELD_OUT if share_of(key) < held_out_share else Side.TAUGHT
+        side = side_by_hash(key, held_out_share)
     return dict.fromkeys(ids, side)
+
+
+def side_by_hash(key: str, held_out_share: float) -> Side:
+    """The side of a group of which nothing is known."""
+    return Side.HELD_OUT if share_of(key) < held_out_share else Side.TAUGHT
 
 
 def share_of(key: str) -> float:

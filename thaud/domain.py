@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from json.encoder import encode_basestring
 from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -85,9 +86,21 @@ class Example:
         return content
 
     @property
+    def text(self) -> str:
+        """The canonical JSON text of the content; written directly where turns are texts alone, for speed."""
+        if self.tools:
+            return canonical_json(self.content)
+        turns = []
+        for turn in self.messages:
+            if turn.tool_calls or turn.tool_name is not None:
+                return canonical_json(self.content)
+            turns.append(f'{{"content":{encode_basestring(turn.content)},"role":"{turn.role}"}}')
+        return f'{{"messages":[{",".join(turns)}]}}'
+
+    @property
     def id(self) -> str:
         """Hex SHA-256 of the canonical content: the same content is the same example, wherever it came from."""
-        return hashlib.sha256(canonical_json(self.content).encode()).hexdigest()
+        return content_id(self.text)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -98,6 +111,11 @@ class Example:
     def completion(self) -> Message:
         """The last turn, the assistant's: what an exam expects."""
         return self.messages[-1]
+
+
+def content_id(text: str) -> str:
+    """Hex SHA-256 of a canonical text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -5,6 +5,7 @@ What is accepted, and every optional field, is told to writers in docs/drop-box.
 Nothing here raises for bad data: a row that is no example is a Rejection with its reason and its raw text.
 
     strict.py   JSON, decoded without leniency
+    quick.py    the same sooner, where that is proved
     tools.py    tool schemas and calls
     turns.py    messages, and the rules of a conversation
     fields.py   age, stage, group, grader, metadata; the age in a file's name
@@ -15,6 +16,7 @@ from typing import Any
 
 from thaud.domain import Example, Message, Rejection
 from thaud.formats.fields import age_from_name, read_age, read_grader, read_group, read_metadata
+from thaud.formats.quick import decoded, read_pair
 from thaud.formats.strict import MalformedError, decode, described, excerpt, to_raw, to_text
 from thaud.formats.tools import read_tools, reduce_tool
 from thaud.formats.turns import check_conversation, read_turns, tidy
@@ -37,8 +39,11 @@ DIALECTS = "instruction and output; prompt and completion; messages (role, conte
 
 def parse_line(raw: bytes | str, *, max_depth: int = 64) -> Example | Rejection:
     """One line of a JSONL file. Never raises."""
+    row = decoded(raw, max_depth) if isinstance(raw, bytes) else None
     try:
-        return read_row(decode(to_text(raw), max_depth))
+        if row is None:
+            row = decode(to_text(raw), max_depth)
+        return read_pair(row) or read_row(row)
     except MalformedError as error:
         return Rejection(str(error), to_raw(raw))
 
@@ -64,7 +69,7 @@ def decode_document(raw: bytes, *, max_depth: int = 64) -> list[Any] | Rejection
 def judge(row: Any) -> Example | Rejection:
     """A strictly decoded row as a value. Never raises."""
     try:
-        return read_row(row)
+        return read_pair(row) or read_row(row)
     except MalformedError as error:
         return Rejection(str(error), json.dumps(row, ensure_ascii=False))
 

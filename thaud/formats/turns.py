@@ -44,7 +44,7 @@ def tidy(text: str) -> str:
 
 def says_nothing(text: str) -> bool:
     """Whether a completion is empty or only control tokens."""
-    return NOTHING_SAID.fullmatch(text) is not None
+    return not text[:1].isalnum() and NOTHING_SAID.fullmatch(text) is not None
 
 
 def read_turns(turns: Any, field: str) -> list[Message]:

@@ -1,6 +1,22 @@
-"""The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), writer.py (transactions)."""
+"""The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), writer.py (transactions),
+arrivals.py (the rows of intake's transaction), quarantined.py (questions about rejected lines), soundness.py (questions
+about the ledger itself).
+"""
 
+from thaud.ledger.arrivals import NewExample, NewFile, NewRejection
+from thaud.ledger.quarantined import Rejected, RejectedRow
 from thaud.ledger.reader import FileRow, LedgerReader, RunRow
-from thaud.ledger.writer import Ledger, NewExample, NewFile, NewRejection
+from thaud.ledger.writer import TRAIN_REQUESTED, Ledger
 
-__all__ = ["FileRow", "Ledger", "LedgerReader", "NewExample", "NewFile", "NewRejection", "RunRow"]
+__all__ = [
+    "TRAIN_REQUESTED",
+    "FileRow",
+    "Ledger",
+    "LedgerReader",
+    "NewExample",
+    "NewFile",
+    "NewRejection",
+    "Rejected",
+    "RejectedRow",
+    "RunRow",
+]

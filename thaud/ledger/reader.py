@@ -11,7 +11,8 @@ from typing import Any, Self
 from thaud.curriculum import Members
 from thaud.domain import Answer, Example, GraderName, Message, QueuedExample, RunState, Score, Side, Version
 from thaud.errors import HomeError, StorageError
-from thaud.ledger.schema import refuse_newer
+from thaud.ledger.arrivals import group_hash, key_of, seqs_of
+from thaud.ledger.schema import refuse_newer, refuse_older
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class LedgerReader:
         except sqlite3.Error as error:
             raise StorageError(f"cannot open {path}: {error}") from error
         refuse_newer(found, path)
+        refuse_older(found, path)
         return cls(connection, path)
 
     def __enter__(self) -> Self:
@@ -113,35 +115,33 @@ class LedgerReader:
 
     def members(self, keys: Iterable[str]) -> dict[str, Members]:
         """How many examples of each group are on each side."""
-        sql = (
-            "SELECT group_key, side, count(*) AS n FROM examples"
-            " WHERE group_key IN (SELECT value FROM json_each(?)) GROUP BY group_key, side"
-        )
-        counts: dict[str, dict[str, int]] = {}
-        for row in self.connection.execute(sql, (json.dumps(sorted(set(keys))),)):
-            counts.setdefault(row["group_key"], {})[row["side"]] = row["n"]
-        return {key: Members(n.get(Side.TAUGHT, 0), n.get(Side.HELD_OUT, 0)) for key, n in counts.items()}
+        hashes = {group_hash(key): key for key in keys}
+        sql = "SELECT hash, taught, held_out FROM groups WHERE hash IN (SELECT value FROM json_each(?))"
+        rows = self.connection.execute(sql, (json.dumps(sorted(hashes)),))
+        return {hashes[row["hash"]]: Members(row["taught"], row["held_out"]) for row in rows}
+
+    def row_numbers(self, ids: Iterable[str]) -> dict[str, int]:
+        """Those of the ids that are examples already, each with its number in the order of arrival."""
+        return seqs_of(self.connection, ids)
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that are examples already."""
-        sql = "SELECT id FROM examples WHERE id IN (SELECT value FROM json_each(?))"
-        return {row["id"] for row in self.connection.execute(sql, (json.dumps(sorted(set(ids))),))}
+        return set(self.row_numbers(ids))
 
     def examples(self, ids: Sequence[str]) -> Iterator[QueuedExample]:
         """The examples with these ids, in this order. Raises StorageError where one is missing."""
         for each in ids:
-            row = self.connection.execute("SELECT * FROM examples WHERE id = ?", (each,)).fetchone()
+            row = self.connection.execute("SELECT * FROM examples WHERE key = ?", (key_of(each),)).fetchone()
             if row is None:
                 raise StorageError(
-                    f"the ledger {self.path} names example {each} but does not hold it: put a backup of it in its place"
+                    f"the ledger {self.path} names example {each} but does not hold it: see `thau doctor`"
                 )
             yield read_example(row)
 
     def count_of_age(self, ids: Iterable[str], age: int) -> int:
         """How many of these examples are of an age."""
-        sql = "SELECT count(*) FROM examples WHERE age = ? AND id IN (SELECT value FROM json_each(?))"
-        count: int = self.one(sql, age, json.dumps(list(ids)))
-        return count
+        sql = "SELECT count(*) FROM examples WHERE age = ? AND seq IN (SELECT value FROM json_each(?))"
+        return int(self.one(sql, age, json.dumps(list(self.row_numbers(ids).values()))))
 
     def ids_by_age(self, side: Side, up_to_age: int) -> dict[int, list[str]]:
         """Ids of one side by age, in the order of arrival, up to and including an age."""
@@ -156,7 +156,7 @@ class LedgerReader:
     def counts_by_age(self) -> dict[int, dict[str, int]]:
         """How many examples of each age are on each side."""
         counts: dict[int, dict[str, int]] = {}
-        for row in self.connection.execute("SELECT age, side, count(*) AS n FROM examples GROUP BY age, side"):
+        for row in self.connection.execute("SELECT age, side, n FROM example_counts ORDER BY age, side"):
             counts.setdefault(row["age"], {})[row["side"]] = row["n"]
         return counts
 
@@ -166,29 +166,30 @@ class LedgerReader:
         What a promoted version's run had to set aside does not call for another run; a later stage takes it along.
         """
         sql = (
-            "SELECT count(*) AS pending, count(*) FILTER (WHERE lessons.tried_by IS NULL) AS unseen FROM examples"
-            " LEFT JOIN lessons ON lessons.family = ? AND lessons.example_seq = examples.seq"
-            " WHERE side = 'taught' AND age <= ? AND lessons.taught_by IS NULL AND lessons.set_aside_by IS NULL"
+            "SELECT coalesce(sum(settled), 0), coalesce(sum(tried), 0) FROM lesson_counts WHERE family = ? AND age <= ?"
         )
-        row = self.connection.execute(sql, (family, up_to_age)).fetchone()
-        return row["pending"], row["unseen"]
+        settled, tried = self.connection.execute(sql, (family, up_to_age)).fetchone()
+        trainable = self.trainable(up_to_age)
+        return trainable - settled, trainable - tried
 
     def waiting_since(self, family: str, up_to_age: int) -> str | None:
         """When the family's last run ended, or, before its first, when the oldest pending example came."""
-        last: str | None = self.one("SELECT max(changed_at) FROM runs WHERE family = ?", family)
-        if last is not None:
-            return last
-        sql = "SELECT min(received_at) FROM examples WHERE side = 'taught' AND age <= ?"
-        oldest: str | None = self.one(sql, up_to_age)
-        return oldest
+        sql = (
+            "SELECT coalesce((SELECT max(changed_at) FROM runs WHERE family = ?),"
+            " (SELECT min(first_at) FROM example_counts WHERE side = 'taught' AND age <= ?))"
+        )
+        since: str | None = self.one(sql, family, up_to_age)
+        return since
 
     def trainable(self, up_to_age: int) -> int:
         """How many examples a run at this age would be taught."""
-        count: int = self.one("SELECT count(*) FROM examples WHERE side = 'taught' AND age <= ?", up_to_age)
-        return count
+        sql = "SELECT coalesce(sum(n), 0) FROM example_counts WHERE side = 'taught' AND age <= ?"
+        return int(self.one(sql, up_to_age))
 
     def pending_examples(self, family: str, limit: int) -> list[QueuedExample]:
         """Examples that still wait to be taught, oldest first, later stages included."""
+        if not self.waiting_by_age(family):
+            return []
         sql = (
             "SELECT examples.* FROM examples LEFT JOIN lessons ON lessons.family = ?"
             " AND lessons.example_seq = examples.seq WHERE side = 'taught' AND lessons.taught_by IS NULL"
@@ -199,19 +200,15 @@ class LedgerReader:
     def waiting_by_age(self, family: str) -> dict[int, int]:
         """How many taught examples of each age no promoted version knows yet."""
         sql = (
-            "SELECT age, count(*) AS n FROM examples LEFT JOIN lessons ON lessons.family = ?"
-            " AND lessons.example_seq = examples.seq WHERE side = 'taught' AND lessons.taught_by IS NULL GROUP BY age"
+            "SELECT example_counts.age AS age, n - coalesce(taught, 0) AS n FROM example_counts LEFT JOIN lesson_counts"
+            " ON lesson_counts.family = ? AND lesson_counts.age = example_counts.age WHERE side = 'taught'"
         )
-        return {row["age"]: row["n"] for row in self.connection.execute(sql, (family,))}
+        return {row["age"]: row["n"] for row in self.connection.execute(sql, (family,)) if row["n"]}
 
     def trained_count(self, family: str, age: int | None = None) -> int:
         """How many examples the family's promoted versions were taught, of one age or of all."""
-        sql = (
-            "SELECT count(*) FROM lessons JOIN examples ON examples.seq = lessons.example_seq"
-            " WHERE lessons.family = ? AND lessons.taught_by IS NOT NULL AND (? IS NULL OR examples.age = ?)"
-        )
-        count: int = self.one(sql, family, age, age)
-        return count
+        sql = "SELECT coalesce(sum(taught), 0) FROM lesson_counts WHERE family = ?1 AND (?2 IS NULL OR age = ?2)"
+        return int(self.one(sql, family, age))
 
     def trained_examples(self, family: str) -> Iterator[dict[str, Any]]:
         """One row for each example that a promoted version was taught, by run and arrival."""
@@ -231,33 +228,44 @@ class LedgerReader:
                 "run": row["taught_by"],
             }
 
-    def finished_files(self, family: str) -> list[str]:
-        """Files of the queue that are read to their end and whose taught examples are all in a promoted version."""
+    def finished_files(self, family: str, names: Iterable[str] | None = None) -> list[str]:
+        """Files of the queue that are read to their end and whose taught examples are all in a promoted version.
+
+        `names`: only these are looked at; without it all are. What keeps a long file is found at its end, as a rule.
+        """
         sql = (
             "SELECT name FROM files WHERE finished AND retired_to IS NULL"
-            " AND EXISTS (SELECT 1 FROM sightings WHERE sightings.file = files.name)"
-            " AND NOT EXISTS (SELECT 1 FROM sightings JOIN examples ON examples.seq = sightings.example_seq"
-            "   LEFT JOIN lessons ON lessons.family = ? AND lessons.example_seq = examples.seq"
-            "   WHERE sightings.file = files.name AND examples.side = 'taught' AND lessons.taught_by IS NULL)"
+            " AND (?2 IS NULL OR name IN (SELECT value FROM json_each(?2)))"
+            " AND EXISTS (SELECT 1 FROM sighted WHERE sighted.file = files.name)"
+            " AND (SELECT 1 FROM sighted"
+            "   JOIN examples ON examples.seq BETWEEN sighted.example_seq AND sighted.example_seq + sighted.count - 1"
+            "   LEFT JOIN lessons ON lessons.family = ?1 AND lessons.example_seq = examples.seq"
+            "   WHERE sighted.file = files.name AND examples.side = 'taught' AND lessons.taught_by IS NULL"
+            "   ORDER BY sighted.line DESC LIMIT 1) IS NULL"
         )
-        return [row["name"] for row in self.connection.execute(sql, (family,))]
+        asked = None if names is None else json.dumps(sorted(names))
+        return [row["name"] for row in self.connection.execute(sql, (family, asked))]
 
     def examples_per_day(self, now: datetime) -> float:
         """Examples taken in a day since the first."""
-        row = self.connection.execute("SELECT count(*) AS n, min(received_at) AS first FROM examples").fetchone()
+        row = self.connection.execute("SELECT sum(n) AS n, min(first_at) AS first FROM example_counts").fetchone()
         if not row["n"]:
             return 0.0
         age_s = (now - datetime.fromisoformat(row["first"])).total_seconds()
         return float(row["n"] / max(age_s / 86_400, 1.0))
 
-    def rejections(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest quarantined lines, newest first."""
-        sql = "SELECT file, line, reason, raw, at FROM rejections ORDER BY seq DESC LIMIT ?"
-        return [dict(row) for row in self.connection.execute(sql, (limit,))]
+    def rejections(self, limit: int = 100, file: str | None = None) -> list[dict[str, Any]]:
+        """The newest quarantined lines that nobody corrected, newest first, of one file or of all."""
+        sql = (
+            "SELECT file, line, reason, raw, at FROM rejections WHERE resolved_at IS NULL AND (?1 IS NULL OR file = ?1)"
+            " ORDER BY seq DESC LIMIT ?2"
+        )
+        return [dict(row) for row in self.connection.execute(sql, (file, limit))]
 
-    def rejection_count(self) -> int:
-        """How many lines are quarantined."""
-        count: int = self.one("SELECT count(*) FROM rejections")
+    def rejection_count(self, file: str | None = None) -> int:
+        """How many lines are quarantined and not corrected."""
+        sql = "SELECT count(*) FROM rejections WHERE resolved_at IS NULL AND (?1 IS NULL OR file = ?1)"
+        count: int = self.one(sql, file)
         return count
 
     # Runs and versions
@@ -274,13 +282,11 @@ class LedgerReader:
 
     def run_count(self) -> int:
         """How many runs there were."""
-        count: int = self.one("SELECT count(*) FROM runs")
-        return count
+        return int(self.one("SELECT count(*) FROM runs"))
 
     def rejected_run_count(self) -> int:
         """How many runs the gate refused."""
-        count: int = self.one("SELECT count(*) FROM runs WHERE state = 'rejected'")
-        return count
+        return int(self.one("SELECT count(*) FROM runs WHERE state = 'rejected'"))
 
     def next_run_id(self) -> str:
         """The id that the next run will have: `run-0007`."""

@@ -3,8 +3,9 @@
 import sqlite3
 from pathlib import Path
 
-from thaud.errors import HomeTooNewError, StorageError
+from thaud.errors import HomeError, HomeTooNewError, StorageError
 from thaud.failpoints import reach
+from thaud.ledger.arrivals import group_hash, key_of
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -142,14 +143,91 @@ MIGRATIONS: tuple[str, ...] = (
     """
     -- A quarantined line that somebody corrected (`thau retry`) is no longer listed.
     ALTER TABLE rejections ADD COLUMN resolved_at TEXT;
+
+    -- Examples are found by 16 bytes of their id: at a million rows the random entries of an index cost more than the
+    -- rows, and these are a third as long as the text.
+    CREATE TABLE new_examples (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        key BLOB NOT NULL UNIQUE,
+        age INTEGER NOT NULL,
+        side TEXT NOT NULL CHECK (side IN ('taught', 'held_out')),
+        group_key TEXT NOT NULL,
+        grader TEXT,
+        content TEXT NOT NULL,
+        metadata TEXT NOT NULL,
+        file TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        received_at TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO new_examples SELECT
+        seq, id, key_of(id), age, side, group_key, grader, content, metadata, file, line, received_at FROM examples;
+    DROP TABLE examples;
+    ALTER TABLE new_examples RENAME TO examples;
+
+    -- How many members of a group are on each side; `hash` is the first 8 bytes of the key's SHA-256.
+    CREATE TABLE groups (
+        hash INTEGER PRIMARY KEY,
+        taught INTEGER NOT NULL,
+        held_out INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO groups SELECT
+        group_hash(group_key), count(*) FILTER (WHERE side = 'taught'), count(*) FILTER (WHERE side = 'held_out')
+        FROM examples GROUP BY 1 ORDER BY 1;
+
+    -- Counted in the transaction that changes what is counted, so that nobody counts a million rows to know.
+    CREATE TABLE example_counts (
+        age INTEGER NOT NULL,
+        side TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        first_at TEXT NOT NULL,
+        PRIMARY KEY (age, side)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO example_counts SELECT age, side, count(*), min(received_at) FROM examples GROUP BY age, side;
+
+    -- Of the taught side: what a run tried, what a promoted version knows, what waits for no run (known or set aside).
+    CREATE TABLE lesson_counts (
+        family TEXT NOT NULL,
+        age INTEGER NOT NULL,
+        tried INTEGER NOT NULL,
+        taught INTEGER NOT NULL,
+        settled INTEGER NOT NULL,
+        PRIMARY KEY (family, age)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO lesson_counts SELECT
+        family, age, count(*), count(taught_by), count(coalesce(taught_by, set_aside_by))
+        FROM lessons JOIN examples ON examples.seq = lessons.example_seq WHERE side = 'taught' GROUP BY family, age;
+
+    -- Where examples were seen, as stretches: `count` lines from `line` on hold as many examples from `example_seq` on.
+    CREATE TABLE sighted (
+        file TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        example_seq INTEGER NOT NULL REFERENCES examples (seq),
+        count INTEGER NOT NULL,
+        PRIMARY KEY (file, line, example_seq)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO sighted SELECT file, min(line), min(example_seq), count(*) FROM (
+        SELECT file, line, example_seq, line - example_seq AS apart,
+            line - row_number() OVER (PARTITION BY file, line - example_seq ORDER BY line) AS island FROM sightings
+        ) GROUP BY file, apart, island;
+    DROP TABLE sightings;
+    CREATE VIEW sightings (file, line, example_seq) AS
+        SELECT sighted.file, sighted.line + examples.seq - example_seq, examples.seq FROM sighted
+        JOIN examples ON examples.seq BETWEEN example_seq AND example_seq + count - 1;
     """,
 )
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger up to date. Raises HomeTooNewError for one from a newer THAU."""
+    """Bring a ledger up to date. Raises HomeTooNewError for one from a newer THAU.
+
+    Foreign keys are off until the end, as SQLite wants it where a table is made again; the caller turns them on.
+    """
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     refuse_newer(found, path)
+    connection.execute("PRAGMA foreign_keys=OFF")
+    connection.create_function("key_of", 1, key_of, deterministic=True)
+    connection.create_function("group_hash", 1, group_hash, deterministic=True)
     for number, script in enumerate(MIGRATIONS[found:], found + 1):
         reach("ledger.migrate.before")
         try:
@@ -157,6 +235,15 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         except sqlite3.Error as error:
             raise StorageError(f"cannot migrate {path} to schema {number}: {error}") from error
         reach("ledger.migrate.after")
+
+
+def refuse_older(found: int, path: Path) -> None:
+    """Raise HomeError where only the daemon, who migrates it, may read the schema."""
+    if found < len(MIGRATIONS):
+        raise HomeError(
+            f"{path} has schema {found}, this THAU needs {len(MIGRATIONS)}: start the service once (`thau start`), or"
+            " run `thau doctor --fix`, and it is brought up to date"
+        )
 
 
 def refuse_newer(found: int, path: Path) -> None:

@@ -5,52 +5,24 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from thaud.domain import Answer, Example, RunSpec, RunState, Side, Version
+from thaud.domain import Answer, RunSpec, RunState, Version
 from thaud.errors import DiskFullError, StorageError
 from thaud.failpoints import reach
+from thaud.ledger import arrivals
+from thaud.ledger.arrivals import NewFile, key_of, seqs_of
+from thaud.ledger.quarantined import Rejected, found_by_digest
 from thaud.ledger.reader import LedgerReader
 from thaud.ledger.schema import migrate
 
+TRAIN_REQUESTED = "train_requested"  # since when a run is asked for that is not frozen yet
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class NewExample:
-    """An example on its way in, with what intake decided on it."""
-
-    example: Example
-    id: str
-    age: int
-    side: Side
-    group_key: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewRejection:
-    """A line on its way into quarantine."""
-
-    line: int
-    reason: str
-    raw: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """What one transaction commits of a file. `sightings` are (line, id) of everything valid, duplicates included."""
-
-    name: str
-    position: str
-    finished: bool
-    examples: Sequence[NewExample]
-    sightings: Sequence[tuple[int, str]]
-    rejections: Sequence[NewRejection]
-    restarted: bool = False
+CACHE_KIB = 32 << 10  # an intake's transaction touches most pages of two indexes
+CHECKPOINT_PAGES = 4096  # 16 MiB of log: the next transaction touches the same pages again
 
 
 def utc_now() -> datetime:
@@ -75,10 +47,12 @@ class Ledger(LedgerReader):
             connection = sqlite3.connect(path, timeout=10, isolation_level=None)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise StorageError(f"cannot open {path}: {error} (permission, or a disk that is full?)") from error
         migrate(connection, path)
+        connection.execute("PRAGMA foreign_keys=ON")
         return cls(connection, path, clock)
 
     @contextmanager
@@ -117,6 +91,12 @@ class Ledger(LedgerReader):
         with self.transaction("note"):
             self._note(kind, **detail)
 
+    def forget_request(self, kind: str, **why: Any) -> None:
+        """Answer a request for a run, where none will come of it, by an event."""
+        with self.transaction("note") as sql:
+            sql.execute("DELETE FROM meta WHERE key = ?", (TRAIN_REQUESTED,))
+            self._note(kind, **why)
+
     def set_meta(self, key: str, value: str) -> None:
         """Remember a value."""
         with self.transaction("set_meta"):
@@ -134,48 +114,26 @@ class Ledger(LedgerReader):
 
     # Intake
 
-    def take_in(self, batch: NewFile) -> None:
-        """Commit one batch of a file: examples, sightings, quarantined lines and the new position, together."""
-        with self.transaction("take_in") as sql:
-            if batch.restarted:
-                sql.execute("DELETE FROM sightings WHERE file = ?", (batch.name,))
-            sql.executemany(
-                "INSERT INTO examples"
-                " (id, age, side, group_key, grader, content, metadata, file, line, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                (self.example_values(batch.name, each) for each in batch.examples),
-            )
-            sql.executemany(
-                "INSERT OR REPLACE INTO sightings SELECT ?, ?, seq FROM examples WHERE id = ?",
-                ((batch.name, line, each) for line, each in batch.sightings),
-            )
-            sql.executemany(
-                "INSERT INTO rejections (file, line, reason, raw, at) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (file, line, raw) DO NOTHING",
-                ((batch.name, each.line, each.reason, each.raw, self.now()) for each in batch.rejections),
-            )
-            sql.execute(
-                "INSERT INTO files VALUES (?, ?, ?, NULL, ?) ON CONFLICT (name) DO UPDATE SET"
-                " position = excluded.position, finished = excluded.finished, retired_to = NULL,"
-                " seen_at = excluded.seen_at",
-                (batch.name, batch.position, batch.finished, self.now()),
-            )
+    def take_in(self, *batches: NewFile, known: dict[str, int] | None = None) -> None:
+        """Commit what was read of some files: examples, sightings, quarantined lines and new positions, together.
 
-    def example_values(self, file: str, new: NewExample) -> tuple[Any, ...]:
-        """One row of `examples`."""
-        example = new.example
-        return (
-            new.id,
-            new.age,
-            new.side,
-            new.group_key,
-            example.grader,
-            json.dumps(example.content, ensure_ascii=False),  # in the order of its keys, as templates print tools
-            json.dumps(dict(example.metadata), ensure_ascii=False),
-            file,
-            new.line,
-            self.now(),
-        )
+        `known`: what `row_numbers` has just said of all that was sighted, where the caller had to ask anyway.
+        """
+        with self.transaction("take_in") as sql:
+            arrivals.take_in(sql, batches, known, self.now())
+
+    def resolve(self, rejections: Sequence[Rejected]) -> int:
+        """Mark quarantined lines as corrected; returns how many were not so before. The unknown is passed over."""
+        with self.transaction("resolve") as sql:
+            marked = [
+                sql.execute(
+                    "UPDATE rejections SET resolved_at = ? WHERE file = ? AND line = ? AND raw = ?"
+                    " AND resolved_at IS NULL",
+                    (self.now(), row.file, row.line, row.raw),
+                ).rowcount
+                for row in found_by_digest(self, rejections)
+            ]
+        return sum(marked)
 
     def retire_file(self, name: str, moved_to: str) -> None:
         """A file left the queue, all its examples being trained."""
@@ -185,18 +143,29 @@ class Ledger(LedgerReader):
     # Runs
 
     def freeze_run(self, spec: RunSpec) -> None:
-        """Commit a new run and mark its examples as tried."""
+        """Commit a new run, which is what was asked for, and mark its examples as tried."""
         with self.transaction("freeze_run") as sql:
+            sql.execute("DELETE FROM meta WHERE key = ?", (TRAIN_REQUESTED,))
             sql.execute(
                 "INSERT INTO runs (id, family, age, state, trigger, spec, created_at, changed_at)"
                 " VALUES (?, ?, ?, 'frozen', ?, ?, ?, ?)",
                 (spec.id, spec.family, spec.age, spec.trigger, json.dumps(asdict(spec)), self.now(), self.now()),
             )
             sql.executemany(
-                "INSERT INTO lessons (family, example_seq, tried_by) SELECT ?, seq, ? FROM examples WHERE id = ?"
+                "INSERT INTO lessons (family, example_seq, tried_by) SELECT ?, seq, ? FROM examples WHERE key = ?"
                 " ON CONFLICT (family, example_seq) DO UPDATE SET tried_by = excluded.tried_by",
-                ((spec.family, spec.id, each) for each in spec.example_ids),
+                ((spec.family, spec.id, key_of(each)) for each in spec.example_ids),
             )
+            self._count_lessons(spec.family)
+
+    def _count_lessons(self, family: str) -> None:
+        self.connection.execute("DELETE FROM lesson_counts WHERE family = ?", (family,))
+        self.connection.execute(
+            "INSERT INTO lesson_counts SELECT family, age, count(*), count(taught_by),"
+            " count(coalesce(taught_by, set_aside_by)) FROM lessons JOIN examples ON examples.seq = lessons.example_seq"
+            " WHERE family = ? AND side = 'taught' GROUP BY family, age",
+            (family,),
+        )
 
     def intend(self, run_id: str, step: str) -> None:
         """Commit the intent of a step."""
@@ -274,16 +243,16 @@ class Ledger(LedgerReader):
                 " n = excluded.n, moved_at = excluded.moved_at",
                 (version.family, version.n, self.now()),
             )
-            sql.execute(
-                "UPDATE lessons SET set_aside_by = ? WHERE family = ? AND example_seq IN"
-                " (SELECT seq FROM examples WHERE id IN (SELECT value FROM json_each(?)))",
-                (version.run_id, version.family, json.dumps(list(set_aside))),
+            sql.executemany(
+                "UPDATE lessons SET set_aside_by = ? WHERE family = ? AND example_seq = ?",
+                ((version.run_id, version.family, seq) for seq in seqs_of(sql, set_aside).values()),
             )
             sql.execute(
                 "UPDATE lessons SET taught_by = ?1, set_aside_by = NULL WHERE family = ?2 AND tried_by = ?1"
                 " AND taught_by IS NULL AND set_aside_by IS NOT ?1",
                 (version.run_id, version.family),
             )
+            self._count_lessons(version.family)
             self.move(sql, version.run_id, RunState.PROMOTED)
             self._note("version_promoted", version=version.name)
             if advance_to is not None:
