@@ -203,7 +203,7 @@ def test_status_shows_what_waits_and_what_failed(thau: Invoke, home: Home) -> No
 
 def test_status_says_what_is_not_read(thau: Invoke, home: Home) -> None:
     """Files of the drop-box that are not read, and a last line that waits for its end, are named with the reason."""
-    (home.queue / "a.jsonl.gz").write_bytes(b"x")
+    (home.queue / "a.json.gz").write_bytes(b"x")
     half = home.queue / "half.jsonl"
     half.write_bytes(b'{"instruction": "a", "output": "b"}\n{"instruction"')
     seen = half.stat()
@@ -211,10 +211,10 @@ def test_status_says_what_is_not_read(thau: Invoke, home: Home) -> None:
     with open_ledger(home) as ledger:
         ledger.take_in(NewFile("half.jsonl", position.to_json(), False, [], [], []))
     out = thau("--home", home.root, "status")[1]
-    assert "In the queue, not read: a.jsonl.gz: it is compressed: unpack it" in out
+    assert "In the queue, not read: a.json.gz: it is compressed: unpack it" in out
     assert "In the queue, not read: half.jsonl: line 2 is unfinished" in out
     report = json.loads(thau("--home", home.root, "status", "--json")[1])
-    assert [each["file"] for each in report["not_read"]] == ["a.jsonl.gz", "half.jsonl"]
+    assert [each["file"] for each in report["not_read"]] == ["a.json.gz", "half.jsonl"]
     home.queue.rename(home.data / "elsewhere")
     assert "is gone: make the folder again" in thau("--home", home.root, "status")[1]
 

@@ -15,7 +15,8 @@ from thaud.domain import Example
 from thaud.errors import ConfigError
 from thaud.formats import age_from_name, parse_line
 from thaud.home import Home
-from thaud.ledger import NewFile, NewRejection
+from thaud.ledger import NewFile, NewRejection, Rejected
+from thaud.ledger.quarantined import digest_of
 
 Invoke = Callable[..., tuple[int, str, str]]
 GOOD = b'{"instruction": "2 + 2", "output": "4"}\n'
@@ -178,13 +179,19 @@ def test_import_of_what_is_no_file(thau: Invoke, home: Home, tmp_path: Path) -> 
     assert queued(home) == []
 
 
-def test_import_of_a_compressed_file(thau: Invoke, home: Home, tmp_path: Path) -> None:
-    """A compressed file is refused as what it is, not as lines that are no JSON."""
+def test_import_of_compressed_files(thau: Invoke, home: Home, tmp_path: Path) -> None:
+    """A .jsonl.gz is judged and copied as it is, under its whole suffix; one that is damaged or another kind is not."""
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD))
-    code, _, err = thau("import-data", tmp_path / "a.jsonl.gz")
-    assert (code, err.count("\n")) == (12, 1)
-    assert "unpack it" in err
-    assert queued(home) == []
+    assert thau("import-data", tmp_path / "a.jsonl.gz", "--age", "3")[0] == 0
+    [copy] = queued(home)
+    assert (copy.name, copy.read_bytes()) == ("age_3_a.jsonl.gz", (tmp_path / "a.jsonl.gz").read_bytes())
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(GOOD)[:-1])
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(GOOD))
+    for name, said in (("cut.jsonl.gz", "cut off"), ("a.json.gz", "unpack it")):
+        code, out, err = thau("import-data", tmp_path / name)
+        assert (code, err.count("\n")) == (12, 1)
+        assert said in out + err
+    assert queued(home) == [copy]
 
 
 def test_import_follows_links(thau: Invoke, home: Home, tmp_path: Path) -> None:
@@ -223,6 +230,35 @@ def test_rejected_shows_quarantined_lines(thau: Invoke, home: Home) -> None:
     report = json.loads(thau("rejected", "--json")[1])
     assert report["total"] == 4
     assert report["rejections"][0]["raw"] == "\x1b[31m4"
+
+
+def test_rejected_of_one_file(thau: Invoke, home: Home) -> None:
+    """--file shows one file's lines with their total, and the way to correct them."""
+    with open_ledger(home) as ledger:
+        for name, count in (("a.jsonl", 3), ("b.json", 2)):
+            rows = tuple(NewRejection(n, "not JSON", f"{name} {n}") for n in range(1, count + 1))
+            ledger.take_in(NewFile(name, "{}", True, (), (), rows))
+    _, out, _ = thau("rejected", "--file", "b.json", "-n", "1")
+    assert "b.json:2: not JSON" in out
+    assert "a.jsonl" not in out
+    assert "and 1 more" in out
+    assert "Total: 2." in out
+    assert f"{home.rejected / 'b.json.jsonl'} and run `thau retry`" in out
+    assert json.loads(thau("rejected", "--file", "b.json", "--json")[1])["total"] == 2
+    assert "No rejected lines" in thau("rejected", "--file", "c.jsonl")[1]
+
+
+def test_what_was_corrected_is_no_longer_listed(thau: Invoke, home: Home) -> None:
+    """A resolved line is in neither the list nor the total, nor in what `thau status` counts."""
+    with open_ledger(home) as ledger:
+        rows = tuple(NewRejection(n, "not JSON", f"raw {n}") for n in (1, 2))
+        ledger.take_in(NewFile("a.jsonl", "{}", True, (), (), rows))
+        assert ledger.resolve([Rejected("a.jsonl", 1, digest_of("raw 1"))]) == 1
+    _, out, _ = thau("rejected")
+    assert "a.jsonl:2" in out
+    assert "a.jsonl:1:" not in out
+    assert json.loads(thau("rejected", "--json")[1])["total"] == 1
+    assert json.loads(thau("status", "--json")[1])["service"]["rejected_lines"] == 1
 
 
 def test_long_lines_are_cut() -> None:

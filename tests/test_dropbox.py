@@ -5,8 +5,6 @@ import os
 import socket
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 
 from thaud.config import Queue
 from thaud.domain import Example
-from thaud.dropbox import Batch, Position, QueueFile, Unread, read_batch, scan
+from thaud.dropbox import Batch, Position, QueueFile, Unread, batches, scan
 
 LIMITS = Queue()
 SMALL = Queue(batch_bytes=256, max_line_bytes=128)
@@ -33,6 +31,13 @@ def named(queue: Path, name: str) -> QueueFile:
     return next(file for file in scan(queue).files if file.name == name)
 
 
+def read_batch(
+    queue: Path, file: QueueFile, position: Position | None, limits: Queue, *, quiet: bool
+) -> Batch | Unread:
+    """The first of the batches."""
+    return next(batches(queue, file, position, limits, quiet=lambda _: quiet))
+
+
 @dataclass
 class Reader:
     """A stand-in for the daemon and its ledger: it reads one file on, as far as there is something to read."""
@@ -47,15 +52,14 @@ class Reader:
 
     def read(self, *, quiet: bool = False) -> Batch:
         """Read until nothing more is to be had, and remember what came."""
-        while True:
-            batch = read_batch(self.queue, named(self.queue, self.name), self.position, self.limits, quiet=quiet)
+        found = batches(self.queue, named(self.queue, self.name), self.position, self.limits, quiet=lambda _: quiet)
+        for batch in found:
             assert isinstance(batch, Batch), batch
             self.position = Position.from_json(batch.position.to_json())
             self.answers += [example.completion.content for _, example in batch.examples]
             self.lines += [number for number, _ in batch.examples]
             self.rejected += [(number, bad.reason, bad.raw) for number, bad in batch.rejections]
-            if not batch.more:
-                return batch
+        return batch
 
 
 @pytest.fixture
@@ -81,12 +85,6 @@ def append(path: Path, text: str | bytes) -> None:
         file.write(text.encode() if isinstance(text, str) else text)
 
 
-def later(path: Path) -> None:
-    """Let the clock of the file system pass, whatever its grain."""
-    now = path.stat().st_mtime_ns + 1_000_000_000
-    os.utime(path, ns=(now, now))
-
-
 def test_a_file_is_read_once(file: Path, reader: Reader) -> None:
     """All lines come, numbered from 1, blank ones are passed over, and the file then needs no opening."""
     file.write_text(line(1) + "\n" + line(2) + "  \r\n" + line(3, "\r\n"))
@@ -94,13 +92,6 @@ def test_a_file_is_read_once(file: Path, reader: Reader) -> None:
     assert (reader.answers, reader.lines, reader.rejected) == (["1", "2", "3"], [1, 3, 5], [])
     assert reader.position is not None
     assert reader.position.covers(named(reader.queue, "a.jsonl"))
-    assert reader.read().items == ()
-
-
-def test_an_empty_file_is_finished(file: Path, reader: Reader) -> None:
-    """An empty file holds nothing and needs nothing."""
-    file.touch()
-    assert reader.read().finished
     assert reader.read().items == ()
 
 
@@ -119,93 +110,6 @@ def test_a_byte_order_mark_and_a_file_with_nothing_else(file: Path, reader: Read
     file.write_bytes(b"\xef\xbb\xbf")
     assert reader.read(quiet=True).finished
     assert (reader.answers, reader.rejected) == (["1"], [])
-
-
-def test_a_partial_line_is_completed_later(file: Path, reader: Reader) -> None:
-    """Half a line waits, visibly, even in a quiet file; when it is whole it counts, once."""
-    text = line(2)
-    file.write_text(line(1) + text[:10])
-    for quiet in (False, True):
-        batch = reader.read(quiet=quiet)
-        assert (batch.waiting_bytes, batch.finished) == (10, False)
-    append(file, text[10:] + line(3))
-    batch = reader.read()
-    assert (batch.finished, batch.restarted) == (True, False)
-    assert (reader.answers, reader.lines, reader.rejected) == (["1", "2", "3"], [1, 2, 3], [])
-
-
-def test_a_broken_last_line_is_rejected_once_it_is_ended(file: Path, reader: Reader) -> None:
-    """What a killed writer left waits until a line end says that nothing more belongs to it."""
-    file.write_text('{"instruction": "a", "out')
-    assert reader.read(quiet=True).items == ()
-    append(file, "\n" + line(1))
-    reader.read()
-    assert (reader.answers, reader.rejected[0][0]) == (["1"], 1)
-
-
-def test_a_last_line_without_end_counts_in_a_quiet_file(file: Path, reader: Reader) -> None:
-    """An unterminated last line counts when the file is quiet and it is an object; what follows keeps its number."""
-    file.write_text(line(1) + line(2, ""))
-    assert reader.read().waiting_bytes > 0
-    assert reader.answers == ["1"]
-    assert reader.read(quiet=True).finished
-    append(file, "\n" + line(3))
-    reader.read()
-    assert (reader.answers, reader.lines, reader.rejected) == (["1", "2", "3"], [1, 2, 3], [])
-
-
-def test_quiet_holds_only_for_what_the_scan_saw(queue: Path, file: Path) -> None:
-    """A file that changed after the scan is not quiet, whatever the caller believes."""
-    file.write_text(line(1, ""))
-    seen = named(queue, "a.jsonl")
-    append(file, " ")
-    batch = read_batch(queue, seen, None, LIMITS, quiet=True)
-    assert isinstance(batch, Batch)
-    assert batch.items == ()
-
-
-@pytest.mark.parametrize("kept", [0, 1, 50])
-def test_a_truncated_and_rewritten_file_is_read_again(file: Path, reader: Reader, kept: int) -> None:
-    """After copytruncate, or a rewrite, everything in the file is read, whether it is shorter or longer than before."""
-    file.write_text("".join(line(n) for n in range(20)))
-    reader.read()
-    with file.open("r+") as handle:
-        handle.truncate()
-        handle.write("".join(line(n) for n in range(100, 101 + kept)))
-    later(file)
-    assert reader.read().restarted
-    assert reader.answers[20:] == [str(n) for n in range(100, 101 + kept)]
-
-
-def test_the_same_size_overwritten_is_read_again(file: Path, reader: Reader) -> None:
-    """An overwrite in the middle of a large file, that changes neither size nor ends, is noticed."""
-    file.write_text("".join(line(n) for n in range(1000, 2000)))
-    reader.read()
-    with file.open("r+b") as handle:
-        handle.seek(500 * len(line(1000).encode()))
-        handle.write(line(7777).encode())
-    later(file)
-    reader.read()
-    assert set(reader.answers[1000:]) - set(reader.answers[:1000]) == {"7777"}
-
-
-def test_a_replaced_file_is_read_again(queue: Path, file: Path, reader: Reader) -> None:
-    """A rename over the file, as editors save, is another file under the same name."""
-    file.write_text(line(1))
-    reader.read()
-    (queue / ".new").write_text(line(1) + line(2))
-    (queue / ".new").rename(file)
-    reader.read()
-    assert reader.answers == ["1", "1", "2"]
-
-
-def test_a_renamed_file_is_still_a_candidate(queue: Path, file: Path) -> None:
-    """What logrotate moves aside is read to its end under its new name."""
-    file.write_text(line(1))
-    file.rename(queue / "a.jsonl.1")
-    other = Reader(queue, "a.jsonl.1")
-    other.read()
-    assert other.answers == ["1"]
 
 
 def test_batches_are_bounded_and_add_up(file: Path, queue: Path) -> None:
@@ -271,16 +175,6 @@ def test_short_lines_make_no_large_batch(queue: Path) -> None:
         assert [number for number, _, _ in reader.rejected] == list(range(1, 25_001))
 
 
-def test_a_huge_sparse_file_is_rejected_whole(file: Path, reader: Reader) -> None:
-    """A file over the limit is refused as a whole, at once, and is done with."""
-    with file.open("wb") as handle:
-        handle.truncate(3 << 30)
-    assert reader.read().finished
-    assert [(number, why) for number, why, _ in reader.rejected] == [
-        (0, "the file is over the limit of 2147483648 bytes: split it")
-    ]
-
-
 def test_a_utf16_file_is_rejected_whole(file: Path, reader: Reader) -> None:
     """A UTF-16 file gives one rejection that says so, not one a line."""
     file.write_text(line(1) * 10, encoding="utf-16")
@@ -326,12 +220,7 @@ def test_what_became_a_link_or_a_fifo_is_not_opened(queue: Path, file: Path, tmp
     file.write_text(line(1))
     seen = named(queue, "a.jsonl")
     (tmp_path / "secret").write_text(line(2))
-    makers: list[Callable[[], None]] = [
-        lambda: file.symlink_to(tmp_path / "secret"),
-        lambda: os.mkfifo(file),
-        lambda: bind(file),
-    ]
-    for make in makers:
+    for make in (lambda: file.symlink_to(tmp_path / "secret"), lambda: os.mkfifo(file), lambda: bind(file)):
         file.unlink()
         make()
         result = read_batch(queue, seen, None, LIMITS, quiet=True)
@@ -348,36 +237,6 @@ def bind(path: Path) -> None:
             endpoint.bind(f"/proc/self/fd/{folder}/{path.name}")
         finally:
             os.close(folder)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Give up root's eyes, where the tests run as root."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
-def test_an_unreadable_file_waits_for_its_mode() -> None:
-    """A file of mode 000 is reported; it is read as soon as it may be, and so are the others meanwhile."""
-    with tempfile.TemporaryDirectory() as folder:
-        queue = Path(folder)
-        queue.chmod(0o755)
-        for name, mode in (("closed.jsonl", 0), ("open.jsonl", 0o644)):
-            (queue / name).write_text(line(1))
-            (queue / name).chmod(mode)
-        with unprivileged():
-            results = [read_batch(queue, file, None, LIMITS, quiet=True) for file in scan(queue).files]
-        assert isinstance(results[0], Unread)
-        assert "Permission denied" in results[0].reason
-        assert isinstance(results[1], Batch)
-        (queue / "closed.jsonl").chmod(0o644)
-        with unprivileged():
-            assert isinstance(read_batch(queue, named(queue, "closed.jsonl"), None, LIMITS, quiet=True), Batch)
 
 
 def test_items_are_examples_and_rejections_in_order(file: Path, reader: Reader) -> None:

@@ -18,18 +18,18 @@ def queue(tmp_path: Path) -> Path:
 
 def test_a_scan_lists_files_and_says_what_it_ignores(queue: Path, tmp_path: Path) -> None:
     """Regular .jsonl and .json files are listed by name; links, folders, FIFOs and other kinds are named with why."""
-    for name in ("b.jsonl", "A.JSON", "c.jsonl.2", "notes.txt", "d.jsonl.gz"):
+    for name in ("b.jsonl", "A.JSON", "c.jsonl.2", "e.jsonl.1.GZ", "notes.txt", "d.json.gz"):
         (queue / name).touch()
     (tmp_path / "outside.jsonl").touch()
     (queue / "link.jsonl").symlink_to(tmp_path / "outside.jsonl")
     (queue / "folder.jsonl").mkdir()
     os.mkfifo(queue / "pipe.jsonl")
     found = scan(queue)
-    assert [file.name for file in found.files] == ["A.JSON", "b.jsonl", "c.jsonl.2"]
+    assert [file.name for file in found.files] == ["A.JSON", "b.jsonl", "c.jsonl.2", "e.jsonl.1.GZ"]
     reasons = {item.name: item.reason for item in found.ignored}
-    assert sorted(reasons) == ["d.jsonl.gz", "folder.jsonl", "link.jsonl", "notes.txt", "pipe.jsonl"]
+    assert sorted(reasons) == ["d.json.gz", "folder.jsonl", "link.jsonl", "notes.txt", "pipe.jsonl"]
     assert "symbolic link" in reasons["link.jsonl"]
-    assert "unpack" in reasons["d.jsonl.gz"]
+    assert "unpack" in reasons["d.json.gz"]
 
 
 def test_unfinished_files_are_passed_over_in_silence(queue: Path) -> None:

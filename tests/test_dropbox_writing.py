@@ -1,20 +1,14 @@
 """Writing around the drop-box: files come in whole, rejected lines are kept once, trained files leave untouched."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from thaud.config import Queue
 from thaud.dropbox import (
-    Batch,
-    Position,
     Quarantined,
     append_rejections,
     quarantine_path,
-    read_batch,
-    retire,
     scan,
     write_examples,
 )
@@ -23,24 +17,6 @@ from thaud.errors import StorageError
 from thaud.formats import age_from_name
 
 BAD = Quarantined("a.jsonl", 3, "not JSON", '{"raw", "at": ', "2026-01-01T00:00:00Z")
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """The drop-box and the folder of trained files."""
-    queue, trained = tmp_path / "training_queue", tmp_path / "trained"
-    queue.mkdir()
-    trained.mkdir()
-    return queue, trained
-
-
-def position_of(queue: Path, name: str) -> Position:
-    """Where a file stands when all of it has been read."""
-    [file] = [file for file in scan(queue).files if file.name == name]
-    batch = read_batch(queue, file, None, Queue(), quiet=True)
-    assert isinstance(batch, Batch)
-    assert batch.finished
-    return batch.position
 
 
 def test_lines_arrive_as_one_finished_file(tmp_path: Path) -> None:
@@ -107,52 +83,3 @@ def test_quarantine_files_are_jsonl(tmp_path: Path) -> None:
     assert quarantine_path(tmp_path, "a.json") == tmp_path / "a.json.jsonl"
     with pytest.raises(StorageError, match="cannot write into"):
         append_rejections(tmp_path / "nowhere", [BAD])
-
-
-def test_a_trained_file_moves_out(folders: tuple[Path, Path]) -> None:
-    """A file that is unchanged since it was read moves as it is; a taken name is not overwritten."""
-    queue, trained = folders
-    (trained / "a.jsonl").write_text("older")
-    (queue / "a.jsonl").write_text("{}\n")
-    assert retire(queue, trained, "a.jsonl", position_of(queue, "a.jsonl")) == trained / "a-2.jsonl"
-    assert (trained / "a-2.jsonl").read_text() == "{}\n"
-    assert (trained / "a.jsonl").read_text() == "older"
-    assert list(queue.iterdir()) == []
-
-
-def test_a_changed_or_vanished_file_stays_where_it_is(folders: tuple[Path, Path]) -> None:
-    """A file that grew, was rewritten or is gone since it was read is not moved."""
-    queue, trained = folders
-    path = queue / "a.jsonl"
-    path.write_text("{}\n")
-    position = position_of(queue, "a.jsonl")
-    with path.open("a") as file:
-        file.write("{}\n")
-    assert retire(queue, trained, "a.jsonl", position) is None
-    path.write_text("[]\n")
-    os.utime(path, ns=(position.mtime_ns, position.mtime_ns))
-    assert retire(queue, trained, "a.jsonl", position) is None
-    path.unlink()
-    assert retire(queue, trained, "a.jsonl", position) is None
-    assert list(trained.iterdir()) == []
-
-
-def test_a_file_that_a_program_still_writes_stays(folders: tuple[Path, Path]) -> None:
-    """A file held open for appending is not moved away under its writer, who may go on with it."""
-    queue, trained = folders
-    with (queue / "a.jsonl").open("a") as writer:
-        writer.write("{}\n")
-        writer.flush()
-        position = position_of(queue, "a.jsonl")
-        assert retire(queue, trained, "a.jsonl", position) is None
-    assert retire(queue, trained, "a.jsonl", position) == trained / "a.jsonl"
-
-
-def test_a_missing_folder_for_trained_files_is_an_error(folders: tuple[Path, Path]) -> None:
-    """A move that is refused says from where to where, and the file stays."""
-    queue, trained = folders
-    (queue / "a.jsonl").write_text("{}\n")
-    trained.rmdir()
-    with pytest.raises(StorageError, match=r"cannot move a\.jsonl from"):
-        retire(queue, trained, "a.jsonl", position_of(queue, "a.jsonl"))
-    assert (queue / "a.jsonl").exists()

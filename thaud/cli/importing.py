@@ -14,14 +14,15 @@ from pathlib import Path
 
 from thaud.config import Queue
 from thaud.domain import Example
-from thaud.dropbox import Position, QueueFile, Unread, read_batch
+from thaud.dropbox import Unread, batches
+from thaud.dropbox.files import CANDIDATE, COMPRESSED, as_seen, divided, fitted
 from thaud.dropbox.writing import storage
 from thaud.durable import fsync_folder
 from thaud.errors import RejectedInputError, StorageError
+from thaud.failpoints import reach
 
 KEPT_REJECTIONS = 1000
 UNFINISHED = "the last line has no line end and is no whole JSON object: was the file cut off?"
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 STEM_CHARS = 100
 ATTEMPTS = 1000
 
@@ -39,24 +40,19 @@ class Checked:
 def check_file(path: Path, limits: Queue) -> Checked:
     """Read all of a file as the intake would. Raises StorageError where it cannot be read."""
     source = resolve_file(path)
-    if path.name.lower().endswith(COMPRESSED):
-        raise RejectedInputError(f"{path} is compressed: unpack it and import the file in it; nothing was queued")
-    status = source.stat()
-    file = QueueFile(source.name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if path.name.lower().endswith(COMPRESSED) and not CANDIDATE.search(path.name):
+        remedy = "unpack it, or name it .jsonl.gz or .jsonl.zst if it is that"
+        raise RejectedInputError(f"{path} is compressed: {remedy}; nothing was queued")
     good, bad, rejections = 0, 0, list[tuple[int, str]]()
-    position: Position | None = None
-    while True:
-        batch = read_batch(source.parent, file, position, limits, quiet=True)
+    for batch in batches(source.parent, as_seen(source.name, source.stat()), None, limits, quiet=lambda _: True):
         if isinstance(batch, Unread):
             raise StorageError(f"cannot read {path}: {batch.reason}")
-        position = batch.position
         refused = [(line, item.reason) for line, item in batch.items if not isinstance(item, Example)]
         if batch.waiting_bytes:
-            refused.append((position.line + 1, UNFINISHED))
+            refused.append((batch.position.line + 1, UNFINISHED))
         good, bad = good + len(batch.examples), bad + len(refused)
         rejections += refused[: KEPT_REJECTIONS - len(rejections)]
-        if not batch.more:
-            return Checked(path, good, bad, tuple(rejections))
+    return Checked(path, good, bad, tuple(rejections))
 
 
 def resolve_file(path: Path) -> Path:
@@ -81,23 +77,26 @@ def copy_in(queue: Path, path: Path, age: int | None) -> Path:
     """
     temporary = queue / f".import-{secrets.token_hex(8)}.tmp"
     with storage(f"copy {path} into the drop-box {queue}"):
+        reach("file.import.before")
         try:
             with path.expanduser().open("rb") as source, temporary.open("xb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
                 sink.flush()
                 os.fsync(sink.fileno())
+            reach("file.import.between")
             target = settle(temporary, queue, queue_name(path.name, age))
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         fsync_folder(queue)
+        reach("file.import.after")
     return target
 
 
 def queue_name(name: str, age: int | None) -> str:
     """A name that the drop-box reads, with the age in front where there is one."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    if suffix.lower() not in {".jsonl", ".json"}:
+    stem, suffix = divided(name)
+    if not CANDIDATE.search(name):
         stem, suffix = name, ".jsonl"
     clean = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:STEM_CHARS] or "examples"
     return f"{clean}{suffix}" if age is None else f"age_{age}_{clean}{suffix}"
@@ -105,9 +104,9 @@ def queue_name(name: str, age: int | None) -> str:
 
 def settle(temporary: Path, queue: Path, name: str) -> Path:
     """Give a finished copy its name, or the next free one; never the name of another file. Raises OSError."""
-    stem, suffix = Path(name).stem, Path(name).suffix
+    stem, suffix = divided(name)
     for number in range(1, ATTEMPTS):
-        target = queue / (name if number == 1 else f"{stem}-{number}{suffix}")
+        target = queue / (name if number == 1 else fitted(stem, f"-{number}{suffix}"))
         with suppress(FileExistsError):
             target.hardlink_to(temporary)
             return target

@@ -2,14 +2,20 @@
 
 Owns scanning, reading in bounded pieces, quarantine and moving; refuses SQL, watching and deciding what is trained.
 
-    files.py     which files there are
-    reading.py   one file from a committed position
-    writing.py   new files in, rejected lines beside, trained files out
+    files.py       which files there are
+    position.py    how far a file is committed, and whether it still holds that
+    lines.py       bytes -> lines -> items
+    compressed.py  .gz and .zst -> bytes
+    reading.py     one file from a committed position
+    writing.py     new files in, rejected lines beside
+    retiring.py    trained files out
 """
 
-from thaud.dropbox.files import Ignored, QueueFile, Scan, scan
-from thaud.dropbox.reading import Batch, Position, Unread, read_batch
-from thaud.dropbox.writing import Quarantined, append_rejections, quarantine_path, retire, write_examples
+from thaud.dropbox.files import Ignored, QueueFile, Scan, counts_as_whole, scan
+from thaud.dropbox.position import Position
+from thaud.dropbox.reading import Batch, Unread, batches
+from thaud.dropbox.retiring import retire
+from thaud.dropbox.writing import Quarantined, append_rejections, quarantine_path, write_examples
 
 __all__ = [
     "Batch",
@@ -20,8 +26,9 @@ __all__ = [
     "Scan",
     "Unread",
     "append_rejections",
+    "batches",
+    "counts_as_whole",
     "quarantine_path",
-    "read_batch",
     "retire",
     "scan",
     "write_examples",

@@ -1,81 +1,44 @@
-"""One file of the drop-box, read in bounded pieces. Owns positions and lines; refuses to change a user's file.
+"""One file of the drop-box, read in bounded pieces. Owns the order of looking and reading; refuses to change a user's
+file.
 
-What is not told by the file system is told by content: a position holds digests of the bytes that it stands on, and
-whatever does not match is read again from the start, which the examples' content addresses make harmless.
+A file is looked at (fstat) before each piece is read, so that whatever changes later looks changed at the next scan.
 """
 
 import errno
-import hashlib
-import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from thaud.config import Queue
 from thaud.domain import Example, Rejection
-from thaud.dropbox.files import QueueFile, is_document
-from thaud.formats import decode_document, is_object, judge, parse_line, to_raw
+from thaud.dropbox.compressed import UTF16_MARKS, DamagedError, content
+from thaud.dropbox.files import QueueFile, is_document, is_packed
+from thaud.dropbox.lines import BATCH_LINES, RAW_BYTES, Item, cut
+from thaud.dropbox.position import Cursor, Position, cursor_at, position_at, seen, still_there
+from thaud.formats import decode_document, judge, to_raw
 
-DIGESTED_BYTES = 4096
-BATCH_LINES = 2_000  # a batch is a transaction: this bounds how long it keeps the loop where lines are short
-RAW_BYTES = 1024  # what is kept of a line or a file that is too long to keep
-BLANK = b" \t\r\v\f\xef\xbb\xbf"  # a byte order mark alone is a blank line
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-Item = tuple[int, Example | Rejection]
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a file has been committed. `device`, `inode`, `size`, `mtime_ns`: the file as it was then.
-
-    `line` counts the line ends before `offset`; `skipping`: the offset is inside a line already rejected as too long.
-    The digests are of the first and of the last min(offset, 4096) bytes before the offset.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    offset: int = 0
-    line: int = 0
-    skipping: bool = False
-    head_digest: str = ""
-    tail_digest: str = ""
-
-    def covers(self, file: QueueFile) -> bool:
-        """Whether all of the file as a scan saw it has been read: nothing to open."""
-        return self.offset == self.size and self.saw(file)
-
-    def saw(self, file: QueueFile) -> bool:
-        """Whether the file looks as it did at this position."""
-        seen = (file.device, file.inode, file.size, file.mtime_ns)
-        return (self.device, self.inode, self.size, self.mtime_ns) == seen
-
-    def to_json(self) -> str:
-        """For the ledger."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Position":
-        """Read back what `to_json` wrote."""
-        return cls(**json.loads(text))
+RAW_PACKED_BYTES = 32  # of a compressed file, in hex
+Quiet = Callable[[QueueFile], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one reading found: commit `items` and `position` in one transaction.
 
-    Line 0 stands for the file as a whole. `waiting_bytes`: the length of an unterminated last line, or of a .json file
-    that is not quiet yet. `restarted`: the file no longer held what was committed, so this batch is its first again;
-    rejections then repeat, and (file, line, raw) tells them apart.
+    Line 0 stands for the file as a whole. `waiting_bytes`: the length of an unterminated last line, or of a file that
+    counts as a whole and is not quiet yet. `unsettled`: they are to be looked at again once the file is quiet.
+    `restarted`: the file no longer held what was committed, so this batch is its first again; rejections then repeat,
+    and (file, line, raw) tells them apart. A batch without items gives the caller a chance to let others have a turn.
     """
 
     items: tuple[Item, ...]
     position: Position
     waiting_bytes: int = 0
+    unsettled: bool = False
     restarted: bool = False
 
     @property
@@ -108,26 +71,61 @@ class Unread:
     gone: bool = False
 
 
-def read_batch(
-    queue: Path, file: QueueFile, position: Position | None, limits: Queue, *, quiet: bool
-) -> Batch | Unread:
-    """Read on from a position, at most `limits.batch_bytes` (or one longer line) and 2,000 lines. Never raises.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file as it is now."""
 
-    `quiet` says that the file was unchanged for `limits.settle_s` when the scan saw it; it holds only while the file
-    still looks as it did then. `position` is None where the ledger knows nothing about the file.
+    descriptor: int
+    now: QueueFile
+    limits: Queue
+    quiet: bool
+
+    def changed(self) -> bool:
+        """Whether it is another one than when it was looked at."""
+        return seen(self.descriptor, self.now.name) != self.now
+
+
+def batches(
+    queue: Path, file: QueueFile, position: Position | None, limits: Queue, *, quiet: Quiet
+) -> Iterator[Batch | Unread]:
+    """Read on from a position to the end, in batches of at most 2,000 items (and one piece of a file). Never raises.
+
+    The file stays open between batches; the caller commits each before it asks for the next. `quiet` says whether a
+    file that looks so has been unchanged for `limits.settle_s`. `position` is None where the ledger knows nothing.
     """
     try:
         with opened(queue / file.name) as descriptor:
-            now = seen(descriptor, file.name)
-            start = resumed(descriptor, now, position)
-            read = read_document if is_document(file.name) else read_lines
-            batch = read(descriptor, now, start, limits, quiet=quiet and now == file)
-            return replace(batch, restarted=position is not None and start is not position)
+            yield from read_on(descriptor, file.name, position, limits, quiet)
     except FileNotFoundError:
-        return Unread(file.name, "it was removed or renamed before it was read", gone=True)
+        yield Unread(file.name, "it was removed or renamed before it was read", gone=True)
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        return Unread(file.name, f"cannot read it: {why}; it is tried again at every scan")
+        yield Unread(file.name, f"cannot read it: {why}; it is tried again at every scan")
+
+
+def read_on(descriptor: int, name: str, position: Position | None, limits: Queue, quiet: Quiet) -> Iterator[Batch]:
+    """Look, read a piece, and again, until there is nothing more for now."""
+    read = read_document if is_document(name) else read_packed if is_packed(name) else read_lines
+    while True:
+        now = seen(descriptor, name)
+        start = resumed(descriptor, now, position)
+        restarted = position is not None and start is not position
+        if position is not None and restarted and being_rewritten(now, position) and not quiet(now):
+            yield Batch((), position, max(now.size, 1), unsettled=True)
+            return
+        for batch in read(Source(descriptor, now, limits, quiet(now)), start):
+            yield replace(batch, restarted=True) if restarted else batch
+            position, restarted, more = batch.position, False, batch.more
+        if not more:
+            return
+
+
+def being_rewritten(now: QueueFile, position: Position) -> bool:
+    """Whether a file that no longer holds what was committed was overwritten in place, not truncated or replaced.
+
+    Until its writer is done, a line of it may be the beginning of a new one and the end of an old one.
+    """
+    return (now.device, now.inode) == (position.device, position.inode) and now.size >= position.offset
 
 
 @contextmanager
@@ -142,116 +140,118 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def seen(descriptor: int, name: str) -> QueueFile:
-    """An open file as a scan would see it."""
-    now = os.fstat(descriptor)
-    return QueueFile(name, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
-
-
 def resumed(descriptor: int, now: QueueFile, position: Position | None) -> Position:
     """The position, if the file still holds what was committed; else the start of the file."""
-    if position is None or not still_there(descriptor, now, position):
-        return Position(now.device, now.inode, now.size, now.mtime_ns)
-    if is_document(now.name) and not position.saw(now):
-        return Position(now.device, now.inode, now.size, now.mtime_ns)
-    return position
+    if position is not None and still_there(descriptor, now, position):
+        return position
+    return Position(now.device, now.inode, now.size, now.mtime_ns, ctime_ns=now.ctime_ns)
 
 
-def still_there(descriptor: int, now: QueueFile, position: Position) -> bool:
-    """Whether the committed bytes are unchanged, as far as can be told without reading them all.
-
-    A file that was touched without growing was rewritten in place, for all we know.
-    """
-    if (position.device, position.inode) != (now.device, now.inode) or now.size < position.offset:
-        return False
-    if now.size == position.size and now.mtime_ns != position.mtime_ns:
-        return False
-    return digests(descriptor, position.offset) == (position.head_digest, position.tail_digest)
-
-
-def digests(descriptor: int, offset: int) -> tuple[str, str]:
-    """Of the first and of the last 4096 bytes before the offset (fewer where there are fewer)."""
-    length = min(offset, DIGESTED_BYTES)
-    head, tail = (os.pread(descriptor, length, start) for start in (0, offset - length))
-    return (
-        hashlib.blake2b(head, digest_size=16).hexdigest(),
-        hashlib.blake2b(tail, digest_size=16).hexdigest(),
-    )
-
-
-def position_at(descriptor: int, now: QueueFile, offset: int, line: int, *, skipping: bool = False) -> Position:
-    """A position in a file as it is now."""
-    identity = (now.device, now.inode, now.size, now.mtime_ns)
-    return Position(*identity, offset, line, skipping, *digests(descriptor, offset))
-
-
-def read_document(descriptor: int, now: QueueFile, start: Position, limits: Queue, *, quiet: bool) -> Batch:
+def read_document(source: Source, start: Position) -> Iterator[Batch]:
     """A .json file once it is quiet: it is decoded as a whole or not at all. Items are numbered from 1.
 
-    While there are rows left the offset stays 0, and `line` counts the rows that are committed.
+    While there are rows left, `line` counts those that are committed.
     """
-    if start.offset == now.size:
-        return Batch((), position_at(descriptor, now, now.size, start.line))
+    now, limits = source.now, source.limits
     if now.size > limits.batch_bytes:
         reason = f"a .json file of {now.size} bytes is over the limit of {limits.batch_bytes}: write it as .jsonl"
-        return refused(descriptor, now, reason)
-    if not quiet:
-        return Batch((), position_at(descriptor, now, 0, 0), now.size)
-    rows = decode_document(os.pread(descriptor, now.size, 0), max_depth=limits.max_depth)
+        yield refused(source, start, reason)
+        return
+    if start.offset == now.size or not source.quiet:
+        yield as_it_is(source, start)
+        return
+    rows = decode_document(os.pread(source.descriptor, now.size, 0), max_depth=limits.max_depth)
     if isinstance(rows, Rejection):
-        return refused(descriptor, now, rows.reason)
-    done = start.line
-    items = tuple((done + number, judge(row)) for number, row in enumerate(rows[done : done + BATCH_LINES], 1))
-    done += len(items)
-    return Batch(items, position_at(descriptor, now, now.size if done == len(rows) else 0, done))
+        yield refused(source, start, rows.reason)
+        return
+    for done in range(start.line, max(len(rows), start.line + 1), BATCH_LINES):
+        some = rows[done : done + BATCH_LINES]
+        items = tuple((done + number, judge(row)) for number, row in enumerate(some, 1))
+        end = done + len(some)
+        yield Batch(items, position_at(source.descriptor, now, now.size if end == len(rows) else 0, end))
 
 
-def refused(descriptor: int, now: QueueFile, reason: str) -> Batch:
-    """A file that is rejected as a whole."""
-    raw = to_raw(os.pread(descriptor, RAW_BYTES, 0))
-    return Batch(((0, Rejection(reason, raw)),), position_at(descriptor, now, now.size, 0))
+def as_it_is(source: Source, start: Position) -> Batch:
+    """A file that counts as a whole, and that is done with or waits: nothing of it is taken now."""
+    now = source.now
+    if start.offset == now.size:
+        return Batch((), position_at(source.descriptor, now, now.size, start.line, start.unpacked))
+    return Batch((), position_at(source.descriptor, now, 0, 0), now.size, unsettled=True)
 
 
-def read_lines(descriptor: int, now: QueueFile, start: Position, limits: Queue, *, quiet: bool) -> Batch:
+def refused(source: Source, start: Position, reason: str) -> Batch:
+    """A file that is rejected as a whole, or has been."""
+    now, whole = source.now, position_at(source.descriptor, source.now, source.now.size, 0)
+    if start.offset == now.size:
+        return Batch((), whole)
+    raw = to_raw(os.pread(source.descriptor, RAW_BYTES, 0))
+    if is_packed(now.name):
+        raw = os.pread(source.descriptor, RAW_PACKED_BYTES, 0).hex(" ")
+    return Batch(((0, Rejection(reason, raw)),), whole)
+
+
+def read_packed(source: Source, start: Position) -> Iterator[Batch]:
+    """A compressed file once it is quiet: all of it is unpacked once to see that it is sound, then line by line."""
+    now, limits = source.now, source.limits
+    if now.size > limits.max_file_bytes:
+        yield refused(source, start, f"the file is over the limit of {limits.max_file_bytes} bytes: split it")
+        return
+    if start.offset == now.size or not source.quiet:
+        yield as_it_is(source, start)
+        return
+    try:
+        if not start.unpacked:
+            for _ in content(source.descriptor, now.name, now.size, limits):
+                yield Batch((), position_at(source.descriptor, now, 0, 0))
+        yield from read_content(source, start)
+    except DamagedError as error:
+        yield waits(source) if source.changed() else refused(source, start, str(error))
+
+
+def waits(source: Source) -> Batch:
+    """A compressed file that changed while it was unpacked: it is begun again when it is quiet."""
+    now = seen(source.descriptor, source.now.name)
+    return Batch((), position_at(source.descriptor, now, 0, 0), max(now.size, 1), unsettled=True)
+
+
+def read_content(source: Source, start: Position) -> Iterator[Batch]:
+    """The lines of a sound compressed file, from those that are not committed. Raises DamagedError."""
+    now, limits = source.now, source.limits
+    cursor, skip, rest = Cursor(start.unpacked, start.line, start.skipping), start.unpacked, b""
+    for piece in content(source.descriptor, now.name, now.size, limits):
+        if source.changed():
+            yield waits(source)
+            return
+        rest += piece[skip:]
+        skip = max(0, skip - len(piece))
+        before = cursor.offset
+        for items in cut(cursor, rest, limits, ends=False):
+            yield Batch(tuple(items), packed_position(source, cursor))
+        rest = rest[cursor.offset - before :]
+    last = chain(*cut(cursor, rest + b"\n", limits, ends=True)) if rest else ()
+    yield Batch(tuple(last), position_at(source.descriptor, now, now.size, cursor.line, cursor.offset))
+
+
+def packed_position(source: Source, cursor: Cursor) -> Position:
+    """Inside the content of a compressed file."""
+    within = position_at(source.descriptor, source.now, 0, cursor.line, cursor.offset)
+    return replace(within, skipping=cursor.skipping)
+
+
+def read_lines(source: Source, start: Position) -> Iterator[Batch]:
     """The next whole lines of a .jsonl file; the unterminated rest only if the file is quiet and it is an object."""
+    now, limits = source.now, source.limits
     if now.size > limits.max_file_bytes and start.offset < now.size:
-        return refused(descriptor, now, f"the file is over the limit of {limits.max_file_bytes} bytes: split it")
+        yield refused(source, start, f"the file is over the limit of {limits.max_file_bytes} bytes: split it")
+        return
     want = min(max(limits.batch_bytes, limits.max_line_bytes + 1), now.size - start.offset)
-    data = os.pread(descriptor, want, start.offset)
+    cursor = cursor_at(source.descriptor, start)
+    data = os.pread(source.descriptor, want, start.offset)
     if start.offset == 0 and data.startswith(UTF16_MARKS):
-        return refused(descriptor, now, "the file is UTF-16: save it as UTF-8")
-    *lines, rest = data.split(b"\n", BATCH_LINES)
-    items, line, consumed = read_whole(lines, start, limits), start.line + len(lines), len(data) - len(rest)
-    if b"\n" in rest:
-        return Batch(tuple(items), position_at(descriptor, now, start.offset + consumed, line))
-    at_end, skipping = start.offset + len(data) == now.size, start.skipping and not lines
-    if skipping or len(rest) > limits.max_line_bytes:
-        items += [] if skipping else judged(line + 1, rest, limits)
-        consumed, skipping = len(data), True
-    elif at_end and quiet and counts(rest, limits):
-        items += judged(line + 1, rest, limits)
-        consumed = len(data)
-    after = position_at(descriptor, now, start.offset + consumed, line, skipping=skipping)
-    return Batch(tuple(items), after, len(data) - consumed if at_end else 0)
-
-
-def read_whole(lines: list[bytes], start: Position, limits: Queue) -> list[Item]:
-    """Terminated lines; the first may be the end of one that was rejected as too long."""
-    first = 1 if start.skipping else 0
-    items: list[Item] = []
-    for number, raw in enumerate(lines[first:], start.line + first + 1):
-        items += judged(number, raw, limits)
-    return items
-
-
-def counts(rest: bytes, limits: Queue) -> bool:
-    """Whether an unterminated last line may be taken: a whole object, or nothing but space."""
-    return bool(rest) and (not rest.strip(BLANK) or is_object(rest, max_depth=limits.max_depth))
-
-
-def judged(number: int, raw: bytes, limits: Queue) -> list[Item]:
-    """One line as no item (blank) or one."""
-    if len(raw) > limits.max_line_bytes:
-        reason = f"the line is over the limit of {limits.max_line_bytes} bytes: shorten it or split it"
-        return [(number, Rejection(reason, to_raw(raw[:RAW_BYTES])))]
-    return [(number, parse_line(raw, max_depth=limits.max_depth))] if raw.strip(BLANK) else []
+        yield refused(source, start, "the file is UTF-16: save it as UTF-8")
+        return
+    at_end = start.offset + len(data) == now.size
+    for items in cut(cursor, data, limits, ends=at_end and source.quiet):
+        used = cursor.offset - start.offset
+        left = len(data) - used if at_end and data.find(b"\n", used) < 0 else 0
+        yield Batch(tuple(items), cursor.position(now), left, unsettled=left > 0 and not source.quiet)

@@ -1,21 +1,19 @@
-"""What is written around the drop-box: new files into it, rejected lines beside it, trained files out of it.
+"""What is written around the drop-box: new files into it, rejected lines beside it.
 
 Owns temporary names, fsync and rename; refuses to write into, or shorten, a file that a user made.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaud.dropbox.reading import Position, opened, seen, still_there
+from thaud.dropbox.files import NAME_BYTES, fitted
 from thaud.durable import fsync_folder
 from thaud.errors import StorageError
 from thaud.failpoints import reach
@@ -76,8 +74,13 @@ def write_examples(queue: Path, lines: Iterable[str], stem: str) -> Path:
 
 
 def quarantine_path(rejected: Path, file: str) -> Path:
-    """Where the rejected lines of a file are."""
-    return rejected / (file if file.lower().endswith(".jsonl") else f"{file}.jsonl")
+    """Where the rejected lines of a file are: `a.jsonl`, `a.jsonl.gz.jsonl`. A name that is too long for that is cut,
+    and a digest of it keeps it apart.
+    """
+    name = file if file.lower().endswith(".jsonl") else f"{file}.jsonl"
+    if len(os.fsencode(name)) > NAME_BYTES:
+        name = fitted(file, f"-{hashlib.blake2b(os.fsencode(file), digest_size=8).hexdigest()}.jsonl")
+    return rejected / name
 
 
 def append_rejections(rejected: Path, rows: Iterable[Quarantined]) -> None:
@@ -107,59 +110,10 @@ def append_missing(path: Path, lines: dict[bytes, str]) -> None:
         file.seek(0)
         last = b"\n"
         for last in file:
-            lines.pop(line_key(last), None)
+            if last.rstrip().endswith(b'"}'):  # what a crash cut off within its time is not there
+                lines.pop(line_key(last), None)
         if file.tell() >= MAX_QUARANTINE_BYTES or not lines:
             return
         if not last.endswith(b"\n"):
             file.write(b"\n")
         file.writelines(line.encode() for line in lines.values())
-
-
-def retire(queue: Path, trained: Path, name: str, position: Position) -> Path | None:
-    """Move a file whose examples are all trained out of the drop-box. Returns where it is now.
-
-    None, and the file stays, if it is gone, has changed since `position`, or a program holds it open for writing.
-    Raises StorageError where the move itself is refused.
-    """
-    with storage(f"move {name} from {queue} to {trained}"):
-        try:
-            with opened(queue / name) as descriptor:
-                now = seen(descriptor, name)
-                if not position.covers(now) or not still_there(descriptor, now, position) or in_hand(descriptor):
-                    return None
-                target = free_name(trained, name)
-                reach("move.trained.before")
-                (queue / name).rename(target)
-        except FileNotFoundError:
-            if not trained.is_dir():
-                raise
-            return None
-        fsync_folder(trained)
-        fsync_folder(queue)
-        reach("move.trained.after")
-    return target
-
-
-def in_hand(descriptor: int) -> bool:
-    """Whether some program has the file open for writing, as far as the kernel will tell (fcntl(2), leases).
-
-    The signal for a writer who comes while the lease is held is set to one that is ignored by default.
-    """
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def free_name(folder: Path, name: str) -> Path:
-    """The name in a folder, or where it is taken the first free one of a-2.jsonl, a-3.jsonl, ..."""
-    path, number = folder / name, 1
-    while os.path.lexists(path):
-        number += 1
-        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
-    return path
