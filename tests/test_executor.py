@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ import pytest
 
 from thaud.errors import DiskFullError, StepError
 from thaud.executor import LINE_LIMIT, follow, read_result
-from thaud.steps.contract import BaseResult, BaseSpec
-from thaud.workdir import finished_result
+from thaud.steps.contract import LEASH_BROKEN, LOCK, BaseResult, BaseSpec, born_at
+from thaud.workdir import end_survivor, finished_result, kill
 
 CHATTER = f"""
 import json, sys
@@ -59,3 +61,63 @@ def test_a_result_of_another_release_is_done_again(tmp_path: Path) -> None:
     for old in ({"ok": True, "path": "/bases/nano"}, {"path": "/bases/nano"}, ["ok"]):
         (tmp_path / "result.json").write_text(json.dumps(old), encoding="utf-8")
         assert finished_result(tmp_path, spec, BaseResult) is None
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from thaud.steps.contract import take_workdir
+take_workdir(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def holder(workdir: Path) -> subprocess.Popen[bytes]:
+    """A child that works in a workdir, as the executor starts it."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(workdir)], stdin=pipe, stdout=pipe, start_new_session=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    return child
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_survivor_is_ended_before_its_step_begins_again(tmp_path: Path, *, stopped: bool) -> None:
+    """Whoever holds the workdir is killed with its group, also where it is stopped, and is gone afterwards."""
+    child = holder(tmp_path)
+    if stopped:
+        os.kill(child.pid, signal.SIGSTOP)
+    end_survivor(tmp_path)
+    assert child.wait(10) == -signal.SIGKILL
+    child.communicate()
+    end_survivor(tmp_path)
+
+
+def test_a_number_that_is_another_process_by_now_is_not_killed(tmp_path: Path) -> None:
+    """The lock names a process and its start: a stranger under the same number lives, and so does whom nobody holds."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as stranger:
+        kill(f"{stranger.pid} 1")
+        (tmp_path / LOCK).write_text(f"{stranger.pid} {born_at(stranger.pid)}")
+        end_survivor(tmp_path)
+        assert stranger.poll() is None
+        assert stranger.stdin is not None
+        stranger.stdin.write(b"\n")
+    assert stranger.returncode == 0
+
+
+def test_a_step_waits_for_its_forerunner_and_gives_up_without_a_daemon(tmp_path: Path) -> None:
+    """Two children never work in one workdir; one whose daemon is gone ends before it writes anything."""
+    first = holder(tmp_path)
+    (tmp_path / "spec.json").write_text(BaseSpec(base="nano").model_dump_json())
+    second = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.steps.bases", str(tmp_path)], stdin=subprocess.PIPE, start_new_session=True
+    )
+    assert second.stdin is not None
+    second.stdin.close()
+    assert second.wait(30) == LEASH_BROKEN
+    assert not (tmp_path / "result.json").exists()
+    first.kill()
+    first.communicate()

@@ -17,6 +17,7 @@ from thaud.durable import write_durably
 from thaud.errors import DiskFullError, StepError, StorageError
 from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile
+from thaud.pausing import Voice
 from thaud.pipeline import Pipeline
 from thaud.steps.contract import BaseSpec, ExamSpec, ExportSpec, Spec, TrainSpec
 
@@ -52,7 +53,7 @@ class ScriptedSteps:
 
     def train(self, spec: TrainSpec) -> dict[str, Any]:
         adapter = Path(spec.out_dir) / "adapter_model.safetensors"
-        adapter.parent.mkdir(parents=True)
+        adapter.parent.mkdir(parents=True, exist_ok=True)
         adapter.write_bytes(Path(spec.examples).read_bytes())
         digest = "0" * 64 if self.wrong_digest else hashlib.sha256(adapter.read_bytes()).hexdigest()
         numbers = {"steps": 1, "tokens": 1, "supervised_tokens": 1, "first_loss": 1.0, "last_loss": 0.5}
@@ -205,7 +206,10 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("after", ["bases", "train", "export", "exam"])
 def test_a_restart_goes_on_after_the_last_receipt(home: Home, ledger: Ledger, after: str) -> None:
-    """Interrupted when a step has left its result but no receipt, the next life repeats nothing and ends the same."""
+    """Interrupted when a step has left its result but no receipt, the next life repeats nothing and ends the same.
+
+    Before the freeze nothing is promised: the base may be another by then, so it is looked up again.
+    """
     feed(ledger, range(136))
     steps = ScriptedSteps()
 
@@ -221,7 +225,7 @@ def test_a_restart_goes_on_after_the_last_receipt(home: Home, ledger: Ledger, af
     unfinished = ledger.unfinished_run()
     state = run(second) if unfinished is None else asyncio.run(second.finish(unfinished.id))
     assert state is RunState.PROMOTED
-    assert steps.ran == ["bases", "train", "export", "exam"]
+    assert steps.ran == [*(["bases"] if after == "bases" else []), "bases", "train", "export", "exam"]
     assert [version.n for version in ledger.versions()] == [1]
 
 
@@ -235,7 +239,7 @@ def test_a_crash_between_acceptance_and_promotion_is_repaired(home: Home, ledger
         spec = await pipeline.freeze(Trigger.EXAMPLES)
         for step in (pipeline.train, pipeline.export, pipeline.examine, pipeline.judge):
             await step(spec)
-        pipeline.put_in_place(spec, ledger.versions()[0])
+        await pipeline.put_in_place(spec, ledger.versions()[0])
         return spec.id
 
     run_id = asyncio.run(until_accepted())
@@ -307,7 +311,7 @@ def test_a_run_folder_of_a_lost_ledger_is_not_believed(home: Home, tmp_path: Pat
         with Ledger.open(tmp_path / f"{numbers.start}.sqlite3") as ledger:
             feed(ledger, numbers)
             run(make(home, ledger, steps))
-    assert steps.ran == ["bases", "train", "export", "exam", "train", "export", "exam"]
+    assert steps.ran == ["bases", "train", "export", "exam"] * 2
 
 
 def guarded(daemon: Daemon) -> None:
@@ -316,7 +320,7 @@ def guarded(daemon: Daemon) -> None:
 
 
 def make_daemon(home: Home, ledger: Ledger, steps: ScriptedSteps) -> Daemon:
-    daemon = Daemon(home, Settings(), ledger)
+    daemon = Daemon(home, Settings(), ledger, Voice(home, Settings()))
     daemon.pipeline = make(home, ledger, steps)
     return daemon
 
@@ -355,7 +359,7 @@ def test_a_failed_run_leaves_no_half_written_model(home: Home, ledger: Ledger) -
     async def killed_in_export() -> None:
         spec = await pipeline.freeze(Trigger.EXAMPLES)
         await pipeline.train(spec)
-        half = pipeline.folder(spec.id) / "export" / ".model.gguf.tmp"
+        half = pipeline.journal.gguf(spec.id).with_name(".model.gguf.tmp")
         half.parent.mkdir()
         half.write_bytes(b"half")
         await pipeline.finish(spec.id)

@@ -8,6 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.crash.arena import Arena
+from tests.crash.cycles import Cycles, Tally
+from tests.crash.oracle import Oracle
 from tests.testkit.daemon import look, make_home, running, start, wait_until
 from thaud.domain import RunState, Side
 from thaud.home import Home
@@ -63,3 +66,20 @@ def test_killed_in_a_step_it_goes_on_and_ends_once(home: Home, step: str) -> Non
         taught = ledger.ids_by_age(Side.TAUGHT, 0)[0]
         assert sorted(row["id"] for row in ledger.trained_examples("thau-nano")) == sorted(taught)
         assert Path(ledger.versions()[0].gguf).is_file()
+
+
+def test_a_stopped_step_is_ended_by_the_next_daemon(tmp_path: Path) -> None:
+    """A step that cannot notice its daemon's death (SIGSTOP) is killed by the next one before the step begins again."""
+    with Arena(tmp_path / "home", 1) as arena:
+        cycles = Cycles(arena, Oracle(arena), Tally())
+        cycles.begin()
+        cycles.leave_a_stopped_child()
+        stopped = [psutil.Process(pid) for pid in arena.steps()]
+        arena.kill()
+        assert stopped
+        assert all(child.is_running() for child in stopped), "it ended by itself, which proves nothing"
+        arena.start()
+        _, alive = psutil.wait_procs(stopped, timeout=20)
+        assert not alive
+        cycles.oracle.look(rest=True)
+        assert look(arena.home, lambda ledger: [run.state for run in ledger.runs()]) == [RunState.PROMOTED]

@@ -28,6 +28,14 @@ def put_in_place(temporary: Path, path: Path, effect: str) -> None:
     reach(f"file.{effect}.after")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, and make their names durable."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        fsync_folder(each.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames inside `folder` durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

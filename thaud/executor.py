@@ -15,34 +15,47 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from thaud.durable import write_durably
+from thaud.durable import make_folder, write_durably
 from thaud.errors import DiskFullError, StepError
 from thaud.failpoints import reach
 from thaud.steps.contract import RESULT, SPEC, Spec
+from thaud.workdir import end_survivor
 
 LINE_LIMIT = 1 << 20
 STDERR = "stderr.log"
 LEAST_ROOM_BYTES = 1 << 20
 NO_ROOM = (os.strerror(errno.ENOSPC), "no room for")  # the kernel's words, and the export's before it begins
 OnEvent = Callable[[dict[str, Any]], None]
+PACKAGE = "thaud.steps"
 ResultT = TypeVar("ResultT", bound=Spec)
 
 
-async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on_event: OnEvent) -> ResultT:
-    """Run `python -m thaud.steps.NAME WORKDIR` to its end and read its result.
+async def run_step(
+    name: str,
+    spec: Spec,
+    kind: type[ResultT],
+    workdir: Path,
+    on_event: OnEvent,
+    *,
+    package: str = PACKAGE,
+) -> ResultT:
+    """Run `python -m thaud.steps.NAME WORKDIR` to its end and read its result. `package`: where its door is.
 
-    Raises StepError with the child's own words, or with how it died; DiskFullError where they say that there is no
-    room. Cancelling kills the child's whole group.
+    A child of an earlier life that still works here is ended first. Raises StepError with the child's own words, or
+    with how it died; DiskFullError where they say that there is no room. Cancelling kills the child's whole group.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
+    await asyncio.to_thread(end_survivor, workdir)
+    reach("remove.result.before")
     (workdir / RESULT).unlink(missing_ok=True)
+    reach("remove.result.after")
     write_durably(workdir / SPEC, spec.model_dump_json(indent=2).encode(), "spec")
     reach("spawn.step.before")
     with (workdir / STDERR).open("wb") as stderr:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            f"thaud.steps.{name}",
+            f"{package}.{name}",
             str(workdir),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -50,8 +63,8 @@ async def run_step(name: str, spec: Spec, kind: type[ResultT], workdir: Path, on
             limit=LINE_LIMIT,
             start_new_session=True,
         )
-    reach("spawn.step.after")
     try:
+        reach("spawn.step.after")
         await follow(child, on_event)
         code = await child.wait()
     finally:
@@ -97,13 +110,17 @@ def read_result(name: str, kind: type[ResultT], workdir: Path, code: int) -> Res
     except (OSError, ValueError):
         raise failure(f"step {name} died ({how_it_died(code)}): {last_words(workdir)}", workdir) from None
     if not result.pop("ok"):
-        raise failure(f"step {name}: {result['error']}", workdir)
+        raise failure(f"step {name}: {result['error']}", workdir, result.get("errno"))
     return kind.model_validate(result)
 
 
-def failure(words: str, workdir: Path) -> StepError | DiskFullError:
-    """What a failed step said, as the error that it is. On a full disk it may have had no room for its words."""
-    full = any(said in words for said in NO_ROOM) or shutil.disk_usage(workdir).free < LEAST_ROOM_BYTES
+def failure(words: str, workdir: Path, number: int | None = None) -> StepError | DiskFullError:
+    """What a failed step said, as the error that it is. On a full disk it may have had no room for its words.
+
+    `number`: the system's, where the step had one; libraries keep it to themselves, so that words count too.
+    """
+    said_full = number in {errno.ENOSPC, errno.EDQUOT} or any(said in words for said in NO_ROOM)
+    full = said_full or shutil.disk_usage(workdir).free < LEAST_ROOM_BYTES
     return DiskFullError(words) if full else StepError(words)
 
 

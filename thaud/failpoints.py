@@ -7,7 +7,7 @@ enospc     OSError, no space left on device
 eio        OSError, input/output error
 wait:PATH  make PATH.reached, then go on when PATH exists
 @N         the N-th time that the process comes by (default: the first); the point then rests
-trace=PATH not a point: every point that is passed is appended to PATH, one name a line
+trace=PATH not a point: every point that is passed is appended to PATH, one name a line, and POINT=ACTION as it goes off
 
 Owns the names and the actions. Off, a point costs a look at one attribute; nothing is armed unless a door (the CLI, a
 step) hands the setting over, and importing this module arms nothing.
@@ -42,6 +42,7 @@ COMMITS = (
 FILES = (
     "config",
     "queue",
+    "import",
     "request",
     "state",
     "quarantine",
@@ -57,13 +58,23 @@ FILES = (
 )
 ACTS = (
     "append.quarantine",
+    "append.progress",
     "move.trained",
     "move.gguf",
+    "move.stranger",
     "discard.gguf",
     "remove.request",
+    "remove.result",
+    "remove.quarantine",
+    "clear.workdir",
+    "sweep.leftover",
     "spawn.step",
+    "end.step",
+    "ollama.push",
     "ollama.create",
     "ollama.copy",
+    "ollama.delete",
+    "ollama.unload",
 )
 POINTS: tuple[str, ...] = (
     *(f"ledger.{name}.{when}" for name in COMMITS for when in ("before", "after")),  # before, after COMMIT
@@ -111,6 +122,8 @@ class Failpoints:
         due.nth -= 1
         if due.nth == 0:
             del self.charges[point]
+            if self.trace is not None:
+                append_line(self.trace, f"{point}={due.action}")
             set_off(point, due)
 
 

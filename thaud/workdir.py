@@ -1,27 +1,112 @@
-"""A run's folder: what its steps are handed, what they hand back, and the probes of both.
+"""A run's folder: what its steps are handed, what they hand back, the probes of both, and the way out of it.
 
-Owns the shapes of the files between pipeline and steps; refuses to know their order (pipeline.py).
+Owns the shapes of the files between pipeline and steps, and who works among them; refuses to know the steps' order
+(pipeline.py).
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import shutil
+import signal
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from thaud.domain import Answer, QueuedExample, Side
+from thaud.durable import fsync_folder, make_folder
 from thaud.errors import StorageError
-from thaud.steps.contract import RESULT, SPEC, Spec
+from thaud.failpoints import reach
+from thaud.steps.contract import LOCK, RESULT, SPEC, ExamResult, Spec, born_at
 
+SURVIVOR_S, SURVIVOR_POLL_S = 20.0, 0.01
 ResultT = TypeVar("ResultT", bound=Spec)
+
+
+def make_ready(workdir: Path, spec: Spec) -> None:
+    """A workdir for this very spec: what an earlier try at it left (checkpoints) stays, what any other left goes.
+
+    `spec.json` goes last, so that a half-emptied folder is never taken for one that is of use. Raises OSError.
+    """
+    make_folder(workdir)
+    if is_for(workdir, spec):
+        return
+    left = [each for each in workdir.iterdir() if each.name not in {LOCK, SPEC}]
+    if not left:
+        return
+    reach("clear.workdir.before")
+    for each in left:
+        remove(each)
+    (workdir / SPEC).unlink(missing_ok=True)
+    reach("clear.workdir.after")
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_for(workdir: Path, spec: Spec) -> bool:
+    """Whether the spec that lies in a workdir is this one."""
+    try:
+        return type(spec).model_validate_json((workdir / SPEC).read_bytes()) == spec
+    except (OSError, ValueError):
+        return False
+
+
+def end_survivor(workdir: Path) -> None:
+    """End the child that outlived its daemon here, stopped or slow to die, with its whole group, and wait for its end.
+
+    The kernel holds its lock exactly as long as anything of it lives. Raises StorageError where it will not go.
+    """
+    try:
+        descriptor = os.open(workdir / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot open {workdir / LOCK}: {error.strerror}; check its owner and mode") from error
+    try:
+        deadline = time.monotonic() + SURVIVOR_S
+        while not locked(descriptor):
+            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace")
+            if time.monotonic() > deadline:
+                raise StorageError(f"process {holder or '?'} still works in {workdir}: end it (kill -9)")
+            kill(holder)
+            time.sleep(SURVIVOR_POLL_S)
+    finally:
+        os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Take a lock if it is free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def kill(holder: str) -> None:
+    """SIGKILL to the group of the process that a lock names, unless its number is another's by now."""
+    pid, _, born = holder.partition(" ")
+    if pid.isdecimal() and born_at(int(pid)) in {born, None}:
+        reach("end.step.before")
+        with suppress(ProcessLookupError):
+            os.killpg(int(pid), signal.SIGKILL)
+        reach("end.step.after")
 
 
 def finished_result(workdir: Path, spec: Spec, kind: type[ResultT]) -> ResultT | None:
     """The result that an earlier life left for this very spec, or None."""
     try:
-        same = type(spec).model_validate_json((workdir / SPEC).read_bytes()) == spec
         result = json.loads((workdir / RESULT).read_bytes())
-        return kind.model_validate(result) if same and result.pop("ok") else None
+        return kind.model_validate(result) if is_for(workdir, spec) and result.pop("ok") else None
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return None  # none, or one that another release of THAU left
 
@@ -47,6 +132,59 @@ def read_answers(path: Path) -> Iterator[Answer]:
             yield Answer(row["id"], row["age"], row["answer"], row["score"], row["correct"])
 
 
+def probe_answers(result: ExamResult, gguf_sha256: str, ids: Collection[str]) -> None:
+    """Raises StorageError where an exam was of another model, or its answers are not those to the items asked."""
+    if result.gguf_sha256 != gguf_sha256:
+        raise StorageError(f"the exam was of a model with SHA-256 {result.gguf_sha256}, its step said {gguf_sha256}")
+    try:
+        answered = [answer.example_id for answer in read_answers(Path(result.answers))]
+    except OSError as error:
+        raise StorageError(f"{result.answers}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError):
+        answered = []
+    if sorted(answered) != sorted(ids):
+        raise StorageError(f"{result.answers} does not answer the {len(ids)} items that were asked")
+
+
+def place(source: Path, target: Path, sha256: str) -> bool:
+    """Move a model from its run's folder to its version's, durably; doing it again changes nothing.
+
+    False where neither is the file that was accepted. A stranger in its place is set aside under another name.
+    Raises OSError.
+    """
+    if not stands(target, sha256):
+        if not stands(source, sha256):
+            return False
+        make_folder(target.parent)
+        set_aside(target)
+        reach("move.gguf.before")
+        source.replace(target)
+    fsync_folder(target.parent)
+    fsync_folder(source.parent)
+    reach("move.gguf.after")
+    return True
+
+
+def set_aside(path: Path) -> None:
+    """Give a file of somebody else's (of a ledger that was deleted) another name: `model.gguf.other-1`. May be gone."""
+    number = 1
+    while (other := path.with_name(f"{path.name}.other-{number}")).exists():
+        number += 1
+    if path.exists():
+        reach("move.stranger.before")
+        path.rename(other)
+        reach("move.stranger.after")
+
+
+def stands(path: Path, expected_sha256: str) -> bool:
+    """Whether a file is there and is what it should be."""
+    try:
+        probe(path, expected_sha256)
+    except StorageError:
+        return False
+    return True
+
+
 def probe(path: Path, expected_sha256: str) -> None:
     """Take the digest again. Raises StorageError where the file is not what the step said."""
     try:
@@ -55,4 +193,6 @@ def probe(path: Path, expected_sha256: str) -> None:
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
     if found != expected_sha256:
-        raise StorageError(f"{path} has SHA-256 {found}, its step said {expected_sha256}: the disk lost something")
+        raise StorageError(
+            f"{path} has SHA-256 {found}, its step said {expected_sha256}: the disk lost something (see `thau doctor`)"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaud.errors import ServerError, StorageError
+from thaud.failpoints import reach
 from thaud.serving.address import parse_host, reachable
 from thaud.serving.ollama_errors import connection, plain, refusal, translated
 
@@ -98,6 +99,7 @@ class OllamaServer:
         """Upload a file unless the server has it; True when bytes were sent. `progress` gets (sent, all) in bytes."""
         if self.has_blob(digest):
             return False
+        reach("ollama.push.before")
         try:
             size = path.stat().st_size
             with self._http(f"receiving {path.name}", CREATE_S) as client:
@@ -111,11 +113,13 @@ class OllamaServer:
         if answer.status_code not in {200, 201}:
             reason = refusal(answer.text, answer.status_code)
             raise ServerError(f"Ollama at {self.url} refused the upload of {path.name}: {reason}")
+        reach("ollama.push.after")
         return True
 
     def create(self, recipe: Recipe, progress: Callable[[str], None] | None = None) -> None:
         """Make a model of an uploaded file; one of that name is replaced. `progress` gets the server's status lines."""
         status = ""
+        reach("ollama.create.before")
         with self._client(f"creating {recipe.name}", CREATE_S) as client:
             for line in client.create(
                 recipe.name,
@@ -131,6 +135,7 @@ class OllamaServer:
                     progress(status)
         if status != "success":
             raise ServerError(f"Ollama at {self.url} stopped creating {recipe.name} after {plain(status)!r}: try again")
+        reach("ollama.create.after")
 
     def show(self, name: str) -> Shown | None:
         """What the server says of a model, or None where it has none of that name."""
@@ -161,11 +166,14 @@ class OllamaServer:
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name; one that had it loses it."""
+        reach("ollama.copy.before")
         with self._client(f"copying {source} to {destination}") as client:
             client.copy(source, destination)
+        reach("ollama.copy.after")
 
     def delete(self, name: str) -> bool:
         """Delete a name; False where there was none."""
+        reach("ollama.delete.before")
         with self._client(f"deleting {name}") as client:
             try:
                 client.delete(name)
@@ -173,12 +181,15 @@ class OllamaServer:
                 if error.status_code == 404:
                     return False
                 raise
+        reach("ollama.delete.after")
         return True
 
     def unload(self, name: str) -> None:
         """Stop a model's runner, so that the next question meets what was created last, not what was loaded before."""
+        reach("ollama.unload.before")
         with self._client(f"unloading {name}", LOAD_S) as client:
             client.generate(name, keep_alive=0)
+        reach("ollama.unload.after")
 
     def smoke(self, name: str, context_tokens: int) -> None:
         """Have a model say one token through its chat template, with a fresh runner that is stopped afterwards."""

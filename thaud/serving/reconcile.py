@@ -17,7 +17,6 @@ from typing import Any
 
 from thaud.domain import Version, canonical_json
 from thaud.errors import ServerError, ThauError
-from thaud.failpoints import reach
 from thaud.serving.ollama import OllamaServer, Progress, Recipe, Shown, full_name, has_native_templates
 from thaud.serving.templates import go_template_of
 
@@ -114,9 +113,7 @@ def _make(server: OllamaServer, recipe: Recipe, server_version: str, log: Log, p
     candidate = replace(recipe, name=f"{recipe.name}:{CANDIDATE_TAG}")
     uploaded = server.push_blob(recipe.gguf, recipe.digest, progress)
     log("ollama_pushed", name=recipe.name, uploaded=uploaded)
-    reach("ollama.create.before")
     server.create(candidate)
-    reach("ollama.create.after")
     log("ollama_created", name=candidate.name)
     try:
         receipt = _prove(server, candidate, server_version)
@@ -147,9 +144,7 @@ def point_alias(server: OllamaServer, family: str, version: Version) -> bool:
     wanted = tags.get(full_name(version.name))
     if wanted is not None and tags.get(full_name(family)) == wanted:
         return False
-    reach("ollama.copy.before")
     server.copy(version.name, family)
-    reach("ollama.copy.after")
     return True
 
 

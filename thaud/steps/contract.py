@@ -2,18 +2,21 @@
 
     python -m thaud.steps.NAME WORKDIR
 
-WORKDIR holds `spec.json`. The step writes its artefacts where the spec says and, last of all, `WORKDIR/result.json`,
-by temporary name, fsync and rename: where it exists, the step is over. `{"ok": true, ...}` is a success; a failure that
-the step understands is `{"ok": false, "error": "one line for people"}` and exit code 1. A child that dies leaves no
-result. Standard input is a leash: the parent holds its other end, and when it closes (the parent died) the step exits
-at once.
+WORKDIR holds `spec.json`. The step writes its artefacts where the spec says and, last of all, `WORKDIR/result.json`, by
+temporary name, fsync and rename: where it exists, the step is over. `{"ok": true, ...}` is a success; a failure that
+the step understands is `{"ok": false, "error": "one line for people", "errno": 28}` (where the system gave a number)
+and exit code 1. A child that dies leaves no result. Standard input is a leash: the parent holds its other end, and when
+it closes (the parent died) the step exits at once. While it lives it holds `WORKDIR/child.lock`, which names it:
+whoever finds the lock held knows whom to end.
 
 This module knows the specs and the files; it refuses to know torch, GGUF or llama.cpp.
 """
 
+import fcntl
 import json
 import math
 import os
+import select
 import sys
 import threading
 import time
@@ -28,7 +31,7 @@ from thaud.errors import ThauError
 from thaud.failpoints import FAILPOINTS
 from thaud.failpoints import SETTING as FAILPOINTS_SETTING
 
-SPEC, RESULT = "spec.json", "result.json"
+SPEC, RESULT, LOCK = "spec.json", "result.json", "child.lock"
 LEASH_BROKEN = 75
 
 
@@ -170,6 +173,34 @@ def hold_leash() -> None:
     threading.Thread(target=wait, daemon=True, name="leash").start()
 
 
+def take_workdir(workdir: Path) -> None:
+    """Be the one process that works in a workdir until it ends, or wait for the one that is; then say who that is.
+
+    The descriptor stays open on purpose: whatever the step starts shares the lock. Raises OSError.
+    """
+    descriptor = os.open(workdir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} {born_at(os.getpid())}".encode(), 0)
+    if leash_is_broken():
+        os._exit(LEASH_BROKEN)
+
+
+def leash_is_broken() -> bool:
+    """Whether the daemon has gone, which the leash's thread may be a moment too late to notice."""
+    leash = select.poll()
+    leash.register(0, 0)
+    return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in leash.poll(0))
+
+
+def born_at(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks since boot; None where there is none. See proc(5), stat."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
 def wait_passively() -> None:
     """Let OpenMP's idle threads sleep. It must be set before torch is loaded.
 
@@ -185,15 +216,17 @@ def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) 
     hold_leash()
     wait_passively()
     FAILPOINTS.arm(os.environ.get(FAILPOINTS_SETTING, ""))
+    take_workdir(workdir)
     try:
         spec = kind.model_validate_json((workdir / SPEC).read_bytes())
         result = {"ok": True, **work(spec).model_dump()}
     except ThauError as error:
-        result = {"ok": False, "error": str(error)}
+        result = {"ok": False, "error": str(error), "errno": getattr(error.__cause__, "errno", None)}
     except OSError as error:
         result = {
             "ok": False,
             "error": f"{error.strerror}: {error.filename or 'the step'} (disk full or no permission?)",
+            "errno": error.errno,
         }
     except MemoryError:
         result = {"ok": False, "error": "out of memory: choose a smaller size or a shorter context"}

@@ -3,6 +3,7 @@
 import ipaddress
 import itertools
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class FakeOllama:
         self.requests: list[tuple[str, str]] = []
         self.lock = Lock()
         handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server = _Server(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,), name="fake-ollama", daemon=True)
 
@@ -92,6 +93,15 @@ class FakeOllama:
             if fault is not None:
                 self.faults.remove(fault)
             return fault
+
+
+class _Server(ThreadingHTTPServer):
+    """A client that is killed in the middle of an exchange is no error of the server's."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say only what is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

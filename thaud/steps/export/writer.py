@@ -18,6 +18,7 @@ from torch import Tensor
 
 from thaud.durable import put_in_place
 from thaud.errors import ModelError, StorageError
+from thaud.failpoints import reach
 from thaud.steps.contract import ExportSpec
 from thaud.steps.export.adapter import NO_ADAPTER, Adapter, read_adapter
 from thaud.steps.export.architectures import HEAD, find_architecture
@@ -84,6 +85,7 @@ def write_gguf(spec: ExportSpec, on_tensor: Callable[[int, int], None]) -> Writt
 
     Raises ModelError where base or adapter cannot be exported, StorageError where the disk has no room.
     """
+    reach("file.gguf.before")
     base, out = Path(spec.base_dir), Path(spec.out)
     adapter = read_adapter(Path(spec.adapter_dir)) if spec.adapter_dir else NO_ADAPTER
     config = read_json(base / "config.json")
