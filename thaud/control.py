@@ -10,17 +10,21 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from thaud.daemon_state import DaemonState, read_state
 from thaud.durable import write_durably
 from thaud.errors import HomeBusyError, StorageError
 from thaud.failpoints import reach
 from thaud.home import Home
+from thaud.quarantine import Resolution
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.05
+PID_BYTES = 20
 
 
 class Request(StrEnum):
@@ -28,6 +32,15 @@ class Request(StrEnum):
 
     TRAIN = "train"
     RESET = "reset"
+    RESOLVE = "resolve"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request; RESOLVE names what was corrected."""
+
+    request: Request
+    resolution: Resolution | None = None
 
 
 @contextmanager
@@ -35,18 +48,16 @@ def only_daemon(home: Home) -> Iterator[None]:
     """Be the one daemon of a home while the block runs. Raises HomeBusyError where there is another."""
     with open_lock(home) as handle:
         if not lock(handle):
-            handle.seek(0)
-            holder = handle.read().strip() or "unknown"
+            holder = handle.read().strip().decode(errors="replace") or "unknown"
             raise HomeBusyError(
                 f"another daemon (process {holder}) works on {home.root}: stop it, or use another --home"
             )
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with suppress(OSError):  # on a full disk the lock holds without a name, and over an old one it is written
+            os.pwrite(handle.fileno(), f"{os.getpid()}".ljust(PID_BYTES).encode(), 0)
         yield
 
 
-def lock(handle: IO[str]) -> bool:
+def lock(handle: IO[bytes]) -> bool:
     """Take the lock, with patience for a `daemon_runs` that looks at it in this very moment."""
     for attempt in range(LOCK_ATTEMPTS):
         try:
@@ -59,14 +70,28 @@ def lock(handle: IO[str]) -> bool:
     return False
 
 
-def open_lock(home: Home) -> IO[str]:
+def open_lock(home: Home) -> IO[bytes]:
     """The lock file, made where it is missing. Raises StorageError where the folder refuses."""
     try:
         home.data.mkdir(parents=True, exist_ok=True)
-        handle = home.lock.open("a+", encoding="ascii")
+        return os.fdopen(os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
     except OSError as error:
         raise StorageError(f"cannot write {error.filename}: {error.strerror}; check its owner and mode") from error
-    return handle
+
+
+def make_folders(home: Home) -> None:
+    """Make what is missing of a home. Raises StorageError naming a folder that this user cannot make or write into.
+
+    The drop-box may be one that others write and that is only read here.
+    """
+    for folder in home.folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"it is a link to {folder.readlink()}, which is not there" if folder.is_symlink() else error.strerror
+            raise StorageError(f"cannot make {folder}: {why}; check the owner of its parent") from error
+        if folder != home.queue and not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageError(f"cannot write into {folder}: another user owns it; chown it, or start as that user")
 
 
 def daemon_runs(home: Home) -> bool:
@@ -81,25 +106,55 @@ def daemon_runs(home: Home) -> bool:
     return False
 
 
-def send(home: Home, request: Request) -> Path:
-    """Leave a request; it is acted upon now, or when a daemon starts. Raises StorageError where the folder refuses."""
+def living_state(home: Home) -> DaemonState | None:
+    """What the daemon of a home says of itself; None where none runs, or none that has said anything yet.
+
+    One that was killed leaves its last words behind: only those of the process that holds the lock are believed.
+    """
+    if not daemon_runs(home):
+        return None
+    state = read_state(home.state)
+    return state if state and str(state.pid) == home.lock.read_text("ascii", "replace").strip() else None
+
+
+def send(home: Home, request: Request, **values: Any) -> Path:
+    """Leave a request with its values (JSON); it is acted upon now, or when a daemon starts.
+
+    Raises StorageError where the folder refuses.
+    """
     path = home.control / f"{request}-{uuid.uuid4().hex}.json"
     try:
         home.control.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps({"request": request}).encode(), "request")
+        write_durably(path, json.dumps({"request": request, **values}).encode(), "request")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}; check its owner and mode") from error
     return path
 
 
-def take(home: Home) -> Iterator[Request]:
+def read_request(path: Path) -> Asked | None:
+    """The request in a file, None where it holds none that this release knows."""
+    try:
+        values = json.loads(path.read_bytes())
+        request = Request(values["request"])
+        return Asked(request, Resolution.from_json(values) if request is Request.RESOLVE else None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def take(home: Home) -> Iterator[Asked]:
     """Requests in the folder, each removed after the consumer has acted on it; unknown files are left alone."""
     for path in sorted(home.control.glob("*.json")):
-        try:
-            request = Request(json.loads(path.read_bytes())["request"])
-        except (OSError, ValueError, KeyError, TypeError):
+        if (asked := read_request(path)) is None:
             continue
-        yield request
+        yield asked
         reach("remove.request.before")
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove {path}: {error.strerror}; check the owner of its folder") from error
         reach("remove.request.after")
+
+
+def unreadable(home: Home) -> list[str]:
+    """Names of the files in the folder of requests that are none, or none that may be read."""
+    return [path.name for path in sorted(home.control.glob("*.json")) if path.exists() and read_request(path) is None]

@@ -6,6 +6,7 @@ Set up once, by the daemon; importing this module sets up nothing.
 import logging
 import logging.handlers
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -20,6 +21,20 @@ SHARED: tuple[structlog.types.Processor, ...] = (
 )
 
 
+class QuietFile(logging.handlers.RotatingFileHandler):
+    """A log file that may be on a full disk: lines that find no room are lost, and nothing is said about each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Go on without the line."""
+
+
+class QuietStream(logging.StreamHandler[TextIO]):
+    """Standard error, which may lead to the same disk, or to a terminal that is gone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Go on without the line."""
+
+
 def set_up_logging(home: Home) -> None:
     """Send structlog and the standard library's logging to the service log and to standard error.
 
@@ -27,14 +42,12 @@ def set_up_logging(home: Home) -> None:
     """
     try:
         home.logs.mkdir(parents=True, exist_ok=True)
-        to_file = logging.handlers.RotatingFileHandler(
-            home.service_log, maxBytes=ROTATE_AT_BYTES, backupCount=ROTATED_FILES, encoding="utf-8"
-        )
+        to_file = QuietFile(home.service_log, maxBytes=ROTATE_AT_BYTES, backupCount=ROTATED_FILES, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {error.filename}: {error.strerror}; check its owner and mode") from error
     json_lines = structlog.processors.JSONRenderer(ensure_ascii=False)
     to_file.setFormatter(make_formatter(json_lines, structlog.processors.format_exc_info))
-    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr = QuietStream(sys.stderr)
     readable = structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else json_lines
     extra = () if sys.stderr.isatty() else (structlog.processors.format_exc_info,)
     to_stderr.setFormatter(make_formatter(readable, *extra))

@@ -3,13 +3,23 @@
 `thau status`, `GET /status` and `GET /stats` show it; words for people are the CLI's.
 """
 
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from thaud.config import Settings
+from thaud.control import daemon_runs, living_state, unreadable
 from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
 from thaud.domain import Score, Stage, Version
+from thaud.home import Home
 from thaud.ledger import LedgerReader
+
+SILENT_S = 600.0
+LITTLE_BYTES = 512 << 20
 
 
 def current_stage(ledger: LedgerReader, settings: Settings) -> Stage:
@@ -139,3 +149,52 @@ def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
             "rejected_runs": ledger.rejected_run_count(),
         },
     }
+
+
+def with_daemon(report: dict[str, Any], home: Home, now: datetime) -> dict[str, Any]:
+    """A report with what the daemon says of itself (nothing where none runs) and what its disk and folders look like.
+
+    `silent_since` is there where a step has said nothing for ten minutes; `disk.low` below 512 MiB.
+    """
+    state = living_state(home)
+    said = asdict(state) if state else {}
+    service = dict(report["service"])
+    if state is not None:
+        service["auto_train_enabled"] = state.auto_train_enabled
+    paused = said.get("paused", ())
+    held = any(each["what"] == "runs" for each in paused)
+    if held or (state is not None and report["running"]):
+        service["not_started"] = None
+    silent = None if held else silent_since(report["running"], home, now)
+    return {
+        **report,
+        "service": service,
+        "daemon": daemon_runs(home),
+        "watching": said.get("watching"),
+        "paused": list(paused),
+        "reading": said.get("reading"),
+        "silent_since": silent if state else None,
+        "unreadable_requests": unreadable(home),
+        "disk": report_disk(home),
+    }
+
+
+def report_disk(home: Home) -> dict[str, Any]:
+    """Room where the home is, in bytes."""
+    free = shutil.disk_usage(home.data).free
+    return {"free_bytes": free, "low": free < LITTLE_BYTES}
+
+
+def silent_since(running: dict[str, Any] | None, home: Home, now: datetime) -> str | None:
+    """When the step under way last said something, where that is long ago. ISO 8601, UTC."""
+    if running is None:
+        return None
+    latest = max([datetime.fromisoformat(running["changed_at"]), *signs_of(home.runs / running["id"])])
+    return latest.isoformat(timespec="seconds") if (now - latest).total_seconds() > SILENT_S else None
+
+
+def signs_of(folder: Path) -> Iterator[datetime]:
+    """When a run's steps began, and when they last told of progress."""
+    for path in (folder / "progress.ndjson", *folder.glob("*/spec.json")):
+        with suppress(OSError):
+            yield datetime.fromtimestamp(path.stat().st_mtime, UTC)

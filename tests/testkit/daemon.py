@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -52,12 +52,19 @@ def make_home(root: Path) -> Home:
     return Home(root)
 
 
-def start(home: Home, *, stdin: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
-    """A daemon that is ready: it holds the lock and has said so in its log."""
+def command_line(home: Home) -> list[str]:
+    """`thau start`, as a list of arguments."""
+    return [sys.executable, "-m", "thaud.cli", "--home", str(home.root), "start"]
+
+
+def start(
+    home: Home, *, stdin: int | None = None, command: Sequence[str] = (), **environment: str
+) -> subprocess.Popen[bytes]:
+    """A daemon that is ready: it holds the lock and has said so in its log. `command`: another way to start it."""
     log = (home.root / "stderr.log").open("ab")
     before = said_ready(home)
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "thaud.cli", "--home", str(home.root), "start"],
+        command or command_line(home),
         env={**os.environ, **QUICK, **environment},
         stdin=stdin,
         stdout=log,
@@ -79,9 +86,9 @@ def said_ready(home: Home) -> int:
 
 
 @contextmanager
-def running(home: Home, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(home: Home, *, command: Sequence[str] = (), **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon while the block runs; it is asked to end, and must."""
-    daemon = start(home, stdin=subprocess.DEVNULL, **environment)
+    daemon = start(home, stdin=subprocess.DEVNULL, command=command, **environment)
     try:
         yield daemon
     finally:

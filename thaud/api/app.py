@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import fastapi
@@ -26,7 +27,7 @@ from thaud.errors import HomeError, RejectedInputError, StorageError, ThauError,
 from thaud.formats import example_to_line, parse_line, parse_object
 from thaud.home import Home
 from thaud.ledger import LedgerReader
-from thaud.status import report_stats, report_status
+from thaud.status import report_stats, report_status, with_daemon
 
 MAX_BODY_BYTES = 8 << 20
 DRAINED_BYTES = 8 * MAX_BODY_BYTES  # read on for a while, so that the client is still there to hear the refusal
@@ -51,6 +52,7 @@ STATUS = {
     "model": "thau-1.5b-v3",
     "version": 3,
     "running": None,
+    "paused": [],
     "cognitive": {"current_age": 3, "stage": "toddler", "progress": PROGRESS},
     "service": {"total_examples_trained": 750, "trainings_completed": 3, "pending": 0, "rejected_lines": 0},
 }
@@ -114,7 +116,7 @@ class Routes:
     def report(self, make: Callable[[LedgerReader, Settings], dict[str, Any]]) -> dict[str, Any]:
         """One of status.py's reports."""
         with LedgerReader.open(self.home.ledger) as ledger:
-            return make(ledger, self.settings)
+            return with_daemon(make(ledger, self.settings), self.home, datetime.now(UTC))
 
     async def pending(self, limit: Limit = 100) -> JSONResponse:
         """Examples that wait to be taught, oldest first, those of later ages included."""

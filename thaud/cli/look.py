@@ -5,6 +5,7 @@ import platform
 import sys
 from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +14,11 @@ from thaud import __version__
 from thaud.cli.door import Door, Json, door_of
 from thaud.cli.logfile import LogFile
 from thaud.cli.status_view import WIDTH, status_lines
-from thaud.control import daemon_runs
 from thaud.domain import Version, percent
-from thaud.dropbox import Position, scan
+from thaud.dropbox import Position, counts_as_whole, scan
 from thaud.errors import StorageError
 from thaud.ledger import LedgerReader
-from thaud.status import report_status, report_version
+from thaud.status import report_status, report_version, with_daemon
 from thaud.words import Words
 
 LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -28,7 +28,7 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
     """Show the model, the age, its progress, and what is missing for the next one."""
     door = door_of(ctx)
     with door.ledger() as ledger:
-        report = {**report_status(ledger, door.settings), "daemon": daemon_runs(door.home)}
+        report = with_daemon(report_status(ledger, door.settings), door.home, datetime.now(UTC))
         report["not_read"] = [{"file": name, "reason": reason} for name, reason in not_read(door, ledger)]
     if as_json:
         door.hand_out(report)
@@ -49,7 +49,9 @@ def not_read(door: Door, ledger: LedgerReader) -> Iterator[tuple[str, str]]:
     for file in found.files:
         row = ledger.file(file.name)
         position = Position.from_json(row.position) if row else None
-        if position is not None and position.saw(file) and position.offset < position.size:
+        if position is None or counts_as_whole(file.name):
+            continue
+        if position.saw(file) and position.offset < position.size:
             yield file.name, door.words.half_line.format(line=position.line + 1)
 
 

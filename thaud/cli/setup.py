@@ -14,6 +14,7 @@ from thaud.durable import write_durably
 from thaud.errors import BaseUnavailableError, StorageError
 from thaud.home import Home
 from thaud.ledger import Ledger, LedgerReader
+from thaud.mounts import refuse_network
 from thaud.sizes import SIZES, find_size
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -54,6 +55,7 @@ def check_base(base: str) -> str:
 
 def make_home(door: Door, home: Home, size: str, base: str | None) -> None:
     """A new home. thau.toml is written last: a folder is a home because it has one."""
+    refuse_network(home.data)
     make_folders(home)
     if not daemon_runs(home):
         make_ledger(home)
@@ -75,6 +77,7 @@ def change_home(door: Door, home: Home, size: str | None, base: str | None) -> N
         values["base"] = base
     elif base is None and "size" in values and before.base is not None:
         values["base"] = None
+    refuse_network(home.data)
     make_folders(home)
     runs = daemon_runs(home)
     if not runs:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from thaud.cli.pause_words import PauseWords, pause_words
 from thaud.curriculum import Blocker
 from thaud.domain import percent
 from thaud.words import ES, Words, reasons_in, sentence_of
@@ -11,7 +12,7 @@ WIDTH = 88
 
 
 def status_lines(report: dict[str, Any], words: Words, width: int = WIDTH) -> Iterator[tuple[str, str]]:
-    """Lines with their styles. `report` is status.report_status with "daemon" and "not_read"; `width`: of the rules."""
+    """Lines with their styles. `report` is status.with_daemon's, with "not_read"; `width`: of the rules."""
     rule = "=" * min(width, WIDTH)
     yield from ((rule, "dim"), (words.title, "bold"), (rule, "dim"), ("", ""))
     version = f"v{report['version']}" if report["version"] else "-"
@@ -101,6 +102,7 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
     """The daemon, the run under way, the last one that made no version, and Ollama."""
     automatic = words.running if report["service"]["auto_train_enabled"] else words.automatic_off
     yield f"{words.service}: {automatic if report['daemon'] else words.stopped}", "green" if report["daemon"] else ""
+    yield from pause_lines(report, pause_words(words))
     if running := report["running"]:
         yield f"{words.run_under_way}: {run_text(running, words)}", "cyan"
     if not_started := report["service"]["not_started"]:
@@ -109,6 +111,34 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
     if last and last["state"] in {"failed", "rejected"}:
         yield f"{words.last_failure}: {run_text(last, words)}: {reasons_in(words, last['reasons'])}", "red"
     yield f"{words.ollama}: {ollama_text(report, words)}", ""
+
+
+def pause_lines(report: dict[str, Any], words: PauseWords) -> Iterator[tuple[str, str]]:
+    """What is held up, and what might be soon: pauses, a long reading, polling, requests that are none, a full disk."""
+    for each in report["paused"]:
+        hope = words.when_there_is_room if each["no_room"] else words.tried_again.format(at=second_of(each["next_try"]))
+        since, reason = minute_of(each["since"]), each["reason"]
+        yield words.pause.format(what=words.paused[each["what"]], since=since, reason=reason, hope=hope), "red"
+    if report["silent_since"]:
+        yield f"{words.silent_since}: {minute_of(report['silent_since'])}", "yellow"
+    if report["reading"]:
+        yield f"{words.reading_now}: {report['reading']}", "cyan"
+    if (watching := report["watching"]) and watching["why"]:
+        yield words.polling.format(every=f"{watching['every_s']:g}", why=watching["why"]), "yellow"
+    if report["unreadable_requests"]:
+        yield f"{words.unreadable_requests}: {', '.join(report['unreadable_requests'])}", "yellow"
+    if report["disk"]["low"]:
+        yield f"{words.little_disk}: {report['disk']['free_bytes'] / 1e6:.0f} MB", "yellow"
+
+
+def minute_of(at: str) -> str:
+    """A time in UTC as people read it, to the minute."""
+    return f"{at[:16].replace('T', ' ')} UTC"
+
+
+def second_of(at: str) -> str:
+    """The time of day in UTC, to the second."""
+    return f"{at[11:19]} UTC"
 
 
 def run_text(run: dict[str, Any], words: Words) -> str:
