@@ -33,10 +33,13 @@ class Queue(Section):
     quiet_s: Annotated[float, Field(ge=0)] = 5.0
     settle_s: Annotated[float, Field(ge=0)] = 2.0
     rescan_s: Annotated[float, Field(gt=0)] = 60.0
+    watch: Literal["auto", "events", "poll"] = "auto"
+    poll_s: Annotated[float, Field(gt=0)] = 2.0
     max_line_bytes: Positive = 1 << 20
     max_file_bytes: Positive = 2 << 30
     max_depth: Positive = 64
     batch_bytes: Positive = 4 << 20
+    max_ratio: Positive = 200
 
 
 class Training(Section):

@@ -9,14 +9,16 @@
     ├── ConfigError                6   thau.toml or the environment
     ├── BaseUnavailableError       7   the base model is neither on disk nor to be had
     ├── StorageError               8   permission, disk full, a file that vanished
-    │   └── DiskFullError          8   no room: the daemon waits for some and goes on
+    │   ├── DiskFullError          8   no room: the daemon waits for some and goes on
+    │   └── WatchLimitError        8   the system has no inotify watches left: the daemon polls instead
     ├── StepError                  9   a child process failed; it carries what the child said
     ├── ServerError               10   Ollama refused, broke off or is not there
     ├── NoVersionError            11   nothing has been trained yet
     ├── RejectedInputError        12   lines that are no examples (they are listed; good ones are queued)
     ├── DaemonNotRunningError     13   the command needs a running daemon
     ├── ModelError                14   a model file that llama.cpp will not load or that does not fit
-    └── ToolError                 15   a tool could not do what it was asked
+    ├── ToolError                 15   a tool could not do what it was asked
+    └── UnsoundError              16   `thau doctor` found problems
 
 Bad data inside the drop-box is a value (`domain.Rejection`), never an exception.
 """
@@ -80,6 +82,10 @@ class DiskFullError(StorageError):
     """There is no room left. Nothing has failed but the writing: it is tried again."""
 
 
+class WatchLimitError(StorageError):
+    """The system's limit of inotify instances or watches is reached."""
+
+
 class StepError(ThauError):
     """A step's child process failed or died."""
 
@@ -120,6 +126,12 @@ class ToolError(ThauError):
     """A tool could not do what it was asked; the message is shown to the model."""
 
     exit_code = 15
+
+
+class UnsoundError(ThauError):
+    """A home in which `thau doctor` found problems."""
+
+    exit_code = 16
 
 
 def in_words(error: ThauError | OSError) -> str:

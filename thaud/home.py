@@ -75,6 +75,11 @@ class Home:
         return self.data / "daemon.lock"
 
     @property
+    def state(self) -> Path:
+        """What the daemon says of itself while it lives, allocated at its start."""
+        return self.data / "daemon.json"
+
+    @property
     def runs(self) -> Path:
         """A folder for each run: specs, results, adapter, metrics, answers."""
         return self.data / "runs"
@@ -83,6 +88,11 @@ class Home:
     def versions(self) -> Path:
         """A folder for each accepted version, with its GGUF."""
         return self.data / "versions"
+
+    @property
+    def orphans(self) -> Path:
+        """What `thau doctor --fix` set aside because nothing owned it."""
+        return self.data / "orphans"
 
     @property
     def transcripts(self) -> Path:

@@ -94,6 +94,7 @@ class Words:
     column_size: str
     column_date: str
     nothing_rejected: str
+    how_to_correct: str
     reset_question: str
     yes_replies: tuple[str, ...]
     reset_nothing: str
@@ -203,6 +204,7 @@ ES = Words(
     column_size="Tamaño",
     column_date="Aceptada (UTC)",
     nothing_rejected="Ninguna línea rechazada.",
+    how_to_correct="Total: {total}. Para corregirlas: edita `raw` en {path} y ejecuta `thau retry` con ese archivo.",
     reset_question="¿Volver de la edad {age} a la 0? Los ejemplos y las versiones se conservan. [s/N]",
     yes_replies=("s", "si", "sí", "y", "yes"),
     reset_nothing="No se ha cambiado nada.",
@@ -326,6 +328,7 @@ EN = Words(
     column_size="Size",
     column_date="Accepted (UTC)",
     nothing_rejected="No rejected lines.",
+    how_to_correct="Total: {total}. To correct them: edit `raw` in {path} and run `thau retry` on that file.",
     reset_question="Go back from age {age} to age 0? Examples and versions stay. [y/N]",
     yes_replies=("y", "yes"),
     reset_nothing="Nothing was changed.",

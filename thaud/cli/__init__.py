@@ -4,7 +4,9 @@ door.py       the home, the settings and the language of a command; errors in on
 app.py        every command with the module that it is in
 setup.py      init;  toml_edit.py changes thau.toml and keeps the rest of its text
 feed.py       add, import-data, rejected;  importing.py judges and copies whole files
-look.py       status, versions, logs, version;  status_view.py is what `thau status` prints, logfile.py reads the log
+mend.py       retry, doctor;  correcting.py judges corrected lines, mend_words.py is what both say
+look.py       status, versions, logs, version;  status_view.py is what `thau status` prints, logfile.py reads the log;
+              pause_words.py is what status says of pauses
 work.py       start, train, watch, reset
 talk.py       ask, chat
 """

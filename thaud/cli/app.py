@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from thaud import __version__
-from thaud.cli import feed, look, setup, talk, work
+from thaud.cli import feed, look, mend, setup, talk, work
 from thaud.cli.door import Door
 
 COMMANDS = (
@@ -22,6 +22,8 @@ COMMANDS = (
     talk.chat,
     look.logs,
     feed.rejected,
+    mend.retry,
+    mend.doctor,
     work.reset,
     look.version,
 )

@@ -124,4 +124,4 @@ def translate(error: Exception) -> ThauError:
         return StorageError(
             f"the system refused{where}: {error.strerror or error}; check its owner, mode and free space"
         )
-    return StorageError(f"the ledger cannot be read: {error}; if another program changed it, restore a copy")
+    return StorageError(f"the ledger cannot be read: {error}; `thau doctor` says what is damaged and what to do")

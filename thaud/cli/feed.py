@@ -9,7 +9,7 @@ from thaud.cli.door import Door, Json, door_of, printable
 from thaud.cli.importing import Checked, check_file, copy_in
 from thaud.control import daemon_runs
 from thaud.domain import Rejection
-from thaud.dropbox import write_examples
+from thaud.dropbox import quarantine_path, write_examples
 from thaud.errors import RejectedInputError
 from thaud.formats import example_to_line, parse_object
 
@@ -105,14 +105,15 @@ def refuse_bad(checked: list[Checked]) -> None:
 
 def rejected(
     ctx: typer.Context,
+    file: Annotated[str | None, typer.Option("--file", help="Only lines of this file of the drop-box.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many, newest first.")] = 20,
     *,
     as_json: Json = False,
 ) -> None:
-    """Show quarantined lines: file, line, reason and the text."""
+    """Show quarantined lines that nobody corrected: file, line, reason and the text."""
     door = door_of(ctx)
     with door.ledger() as ledger:
-        rows, total = ledger.rejections(limit), ledger.rejection_count()
+        rows, total = ledger.rejections(limit, file), ledger.rejection_count(file)
     if as_json:
         door.hand_out({"total": total, "rejections": rows})
         return
@@ -123,6 +124,9 @@ def rejected(
         door.say(f"    {shorten(row['raw'])}")
     if total > len(rows):
         door.say(door.words.more_lines.format(n=total - len(rows)))
+    if rows:
+        path = quarantine_path(door.home.rejected, rows[0]["file"])
+        door.say(door.words.how_to_correct.format(total=total, path=path))
 
 
 def shorten(raw: str) -> str:

@@ -1,0 +1,213 @@
+"""Ways to break a home, each for real, with what the doctor is to find."""
+
+import sqlite3
+from collections.abc import Callable
+
+from tests.doctor.kit import FAMILY, aged, spoil, write
+from tests.seeded import fail_run, freeze
+from thaud.control import Request, send
+from thaud.home import Home
+from thaud.ledger import Ledger
+
+# What --fix mends: (what is found, what is left afterwards)
+
+
+def half_written(home: Home) -> None:
+    write(home.runs / "run-0001" / "export" / ".model.gguf.tmp")
+    write(home.data / ".state.json.tmp")
+    aged(write(home.queue / f".added-{'0' * 16}.jsonl.tmp"))
+    write(home.queue / ".mine.jsonl.tmp")  # somebody else's: no finding, and never removed
+
+
+def refused_model(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        write(home.runs / fail_run(ledger, [], "no").id / "export" / "model.gguf")
+
+
+def stranger_run(home: Home) -> None:
+    write(home.runs / "run-0009" / "train" / "adapter.bin", b"precious")
+
+
+def stranger_version(home: Home) -> None:
+    write(home.versions / "thau-nano-v7" / "model.gguf", b"precious")
+
+
+def stranger_model(home: Home) -> None:
+    write(home.runs / "run-0001" / "export" / "model.gguf", b"precious")
+
+
+def missing_folder(home: Home) -> None:
+    home.control.rmdir()
+
+
+def quarantine_deleted(home: Home) -> None:
+    (home.rejected / "bad.jsonl").unlink()
+
+
+def quarantine_resolved(home: Home) -> None:
+    spoil(home, "UPDATE rejections SET resolved_at = 'now'")
+
+
+def old_progress(home: Home) -> None:
+    home.progress.write_text("{}", encoding="utf-8")
+
+
+def trained_examples_cut(home: Home) -> None:
+    home.trained_examples.write_bytes(home.trained_examples.read_bytes()[:100])
+
+
+def damaged_position(home: Home) -> None:
+    spoil(home, "UPDATE files SET position = '{}' WHERE name = 'bad.jsonl'")
+
+
+def damaged_request(home: Home) -> None:
+    write(home.control / "resolve-1.json", b"{")
+
+
+def astray_registration(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        ledger.register("http://h:1", "thau-nano-v9", "served", "")
+
+
+def lost_examples(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        freeze(ledger, ["0" * 64], 0, FAMILY)
+
+
+def unreadable_run(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        run_id = freeze(ledger, [], 0, FAMILY).id
+    spoil(home, "UPDATE runs SET spec = '{}' WHERE id = ?", run_id)
+
+
+def lost_receipt(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        run_id = freeze(ledger, [], 0, FAMILY).id
+    spoil(home, "UPDATE runs SET state = 'exported' WHERE id = ?", run_id)
+
+
+def miscounted(home: Home) -> None:
+    spoil(home, "UPDATE example_counts SET n = n + 1")
+
+
+def large_wal(home: Home) -> None:
+    wal = home.ledger.with_name(f"{home.ledger.name}-wal")
+    with wal.open("wb") as file:
+        file.truncate(65 << 20)
+
+
+FAULTS: dict[Callable[[Home], None], tuple[str, set[str]]] = {
+    half_written: ("temporary_left", set()),
+    refused_model: ("refused_left", set()),
+    stranger_run: ("run_stranger", set()),
+    stranger_version: ("version_stranger", set()),
+    stranger_model: ("model_stranger", set()),
+    missing_folder: ("folder_missing", set()),
+    quarantine_deleted: ("quarantine_differs", set()),
+    quarantine_resolved: ("quarantine_differs", set()),
+    old_progress: ("projection_differs", set()),
+    trained_examples_cut: ("projection_differs", set()),
+    damaged_position: ("position_unreadable", set()),
+    damaged_request: ("request_unreadable", set()),
+    astray_registration: ("registration_astray", set()),
+    lost_examples: ("run_examples_gone", set()),
+    unreadable_run: ("run_unreadable", set()),
+    lost_receipt: ("run_receipt_gone", {"run_waits"}),
+    miscounted: ("counts_differ", set()),
+    large_wal: ("wal_large", set()),
+}
+
+
+# What is named and not mended
+
+
+def damaged_table(home: Home) -> None:
+    connection = sqlite3.connect(home.ledger)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(home.ledger.read_bytes())
+    for page in range(4, len(data) // 4096, 3):
+        data[page * 4096 : page * 4096 + 200] = b"\xff" * 200
+    home.ledger.write_bytes(data)
+
+
+def broken_reference(home: Home) -> None:
+    spoil(home, "UPDATE versions SET run_id = 'run-0404'")
+
+
+def champion_gone(home: Home) -> None:
+    (home.versions / "thau-nano-v1" / "model.gguf").unlink()
+
+
+def champion_shorter(home: Home) -> None:
+    gguf = home.versions / "thau-nano-v1" / "model.gguf"
+    gguf.write_bytes(gguf.read_bytes()[:-1])
+
+
+def champion_changed(home: Home) -> None:
+    gguf = home.versions / "thau-nano-v1" / "model.gguf"
+    gguf.write_bytes(b"W" + gguf.read_bytes()[1:])
+
+
+def adapter_gone(home: Home) -> None:
+    (home.runs / "run-0001" / "train" / "adapter" / "adapter_model.safetensors").unlink()
+
+
+def receipt_gone(home: Home) -> None:
+    spoil(home, "DELETE FROM journal WHERE step = 'export'")
+
+
+def alias_astray(home: Home) -> None:
+    spoil(home, "UPDATE aliases SET n = 7")
+
+
+def numbers_gap(home: Home) -> None:
+    spoil(home, "UPDATE versions SET n = 3")
+
+
+def age_unknown(home: Home) -> None:
+    spoil(home, "INSERT OR REPLACE INTO meta VALUES ('age', '4')")
+
+
+def two_runs(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        freeze(ledger, [], 0, FAMILY)
+        freeze(ledger, [], 0, FAMILY)
+
+
+def same_failures(home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        for _ in range(3):
+            fail_run(ledger, [], "no memory")
+
+
+def requests_wait(home: Home) -> None:
+    send(home, Request.TRAIN)
+
+
+def ledger_gone(home: Home) -> None:
+    for path in home.data.glob("ledger.sqlite3*"):
+        path.unlink()
+
+
+def deleted_progress(home: Home) -> None:
+    home.progress.unlink()
+
+
+NAMED: dict[Callable[[Home], None], str] = {
+    damaged_table: "ledger_damaged",
+    broken_reference: "reference_broken",
+    champion_gone: "champion_gone",
+    champion_shorter: "version_changed",
+    champion_changed: "version_changed",
+    adapter_gone: "adapter_gone",
+    receipt_gone: "receipt_gone",
+    alias_astray: "alias_astray",
+    numbers_gap: "numbers_gap",
+    age_unknown: "age_unknown",
+    two_runs: "runs_unfinished",
+    same_failures: "runs_fail",
+    requests_wait: "requests_wait",
+    deleted_progress: "progress_deleted",
+    ledger_gone: "ledger_gone",
+}

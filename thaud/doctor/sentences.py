@@ -1,0 +1,378 @@
+"""What was found and what to do about it, in Spanish and in English: two sentences for each name of a finding.
+
+`{subject}`, `{detail}` and `{n}` are the finding's. An empty remedy: there is nothing to do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from thaud.doctor.finding import Finding
+
+MENDS = "`thau doctor --fix`"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A finding in both languages."""
+
+    es: str
+    es_remedy: str
+    en: str
+    en_remedy: str
+
+
+def by_fix(es: str, en: str, es_how: str, en_how: str) -> Said:
+    """A finding that can be mended."""
+    return Said(es, f"{MENDS} {es_how}", en, f"{MENDS} {en_how}")
+
+
+BACKUP_ES = "detén el servicio y pon una copia de seguridad del archivo en su lugar (borra también sus -wal y -shm)"
+BACKUP_EN = "stop the service and put a backup of the file in its place (remove its -wal and -shm as well)"
+SENTENCES: Mapping[str, Said] = {
+    # the place
+    "folder_missing": by_fix("falta la carpeta {subject}", "the folder {subject} is missing", "la crea", "makes it"),
+    "not_writable": Said(
+        "{subject} no se puede leer y escribir ({detail})",
+        "cambia su dueño o sus permisos (chown, chmod u+rwX)",
+        "{subject} cannot be read and written ({detail})",
+        "change its owner or mode (chown, chmod u+rwX)",
+    ),
+    "network_ledger": Said(
+        "{subject} está en un sistema de archivos de red ({detail}), donde los bloqueos de SQLite no valen",
+        "lleva la carpeta a un disco de esta máquina; solo la cola puede quedarse allí",
+        "{subject} lies on a network file system ({detail}), where SQLite's locks do not hold",
+        "move the home to a disk of this machine; only the drop-box may stay there",
+    ),
+    "config_unusable": Said(
+        "{detail}; lo demás no se ha mirado",
+        "corrige thau.toml o la variable de entorno",
+        "{detail}; the rest was not looked at",
+        "correct thau.toml or the environment",
+    ),
+    "daemon_runs": Said("el servicio está en marcha", "", "the service is running", ""),
+    "daemon_stopped": Said("el servicio está parado", "", "the service is stopped", ""),
+    "daemon_paused": Said(
+        "el servicio está en pausa ({subject}): {detail}",
+        "haz sitio o corrige los permisos; sigue por sí solo",
+        "the service is paused ({subject}): {detail}",
+        "make room or correct the permissions; it goes on by itself",
+    ),
+    "requests_wait": Said(
+        "esperan {n} peticiones al servicio",
+        "arráncalo con `thau start`",
+        "{n} requests wait for the service",
+        "start it with `thau start`",
+    ),
+    "request_unreadable": by_fix(
+        "data/control/{subject} no es una petición que alguien entienda",
+        "data/control/{subject} is no request that anybody understands",
+        "la aparta en data/orphans/",
+        "sets it aside in data/orphans/",
+    ),
+    "disk_full": Said(
+        "no queda sitio en {subject} ({detail} libres)",
+        "borra algo; el servicio sigue por sí solo",
+        "there is no room left in {subject} ({detail} free)",
+        "remove something; the service goes on by itself",
+    ),
+    "little_room": Said(
+        "quedan {detail} libres, y el próximo entrenamiento necesita unos {subject}",
+        "haz sitio antes de entrenar; data/runs/ es lo que más se puede aligerar",
+        "{detail} are free, and the next run needs about {subject}",
+        "make room before training; data/runs/ is what can be thinned out first",
+    ),
+    "disk_use": Said(
+        "runs/ y versions/ ocupan {subject}; quedan {detail} libres",
+        "",
+        "runs/ and versions/ take {subject}; {detail} are free",
+        "",
+    ),
+    "base_incomplete": Said(
+        "a la base {subject} le faltan archivos",
+        "copia la carpeta entera, o elige otra con `thau init --base`",
+        "the base {subject} lacks files",
+        "copy the whole folder, or choose another with `thau init --base`",
+    ),
+    "base_gone": Said(
+        "la base {subject} no está",
+        "vuelve a ponerla, o elige otra con `thau init --base`",
+        "the base {subject} is not there",
+        "put it back, or choose another with `thau init --base`",
+    ),
+    "base_to_fetch": Said(
+        "la base {subject} se descargará antes del primer entrenamiento",
+        "",
+        "the base {subject} will be fetched before the first training",
+        "",
+    ),
+    # the ledger
+    "ledger_gone": Said(
+        "falta el registro {subject}",
+        "recupéralo de una copia de seguridad; sin él, `thau start` empieza de cero",
+        "the ledger {subject} is gone",
+        "restore it from a backup; without one `thau start` begins from nothing",
+    ),
+    "ledger_refused": by_fix("{detail}", "{detail}", "lo pone al día", "brings it up to date"),
+    "ledger_damaged": Said(
+        "el registro está dañado: {detail}", BACKUP_ES, "the ledger is damaged: {detail}", BACKUP_EN
+    ),
+    "indexes_damaged": by_fix(
+        "los índices de {subject} están dañados ({detail})",
+        "indexes of {subject} are damaged ({detail})",
+        "los rehace",
+        "makes them anew",
+    ),
+    "reference_broken": Said(
+        "{n} filas de {subject} apuntan a filas de {detail} que no existen",
+        BACKUP_ES,
+        "{n} rows of {subject} point to rows of {detail} that do not exist",
+        BACKUP_EN,
+    ),
+    "wal_large": by_fix(
+        "el registro de escritura de {subject} ocupa {detail}",
+        "the write-ahead log of {subject} takes {detail}",
+        "lo vacía",
+        "empties it",
+    ),
+    "numbers_gap": Said(
+        "las versiones de {subject} no van seguidas: {detail}",
+        BACKUP_ES,
+        "the versions of {subject} are not numbered in a row: {detail}",
+        BACKUP_EN,
+    ),
+    "alias_astray": Said(
+        "{subject} apunta a la versión {n}, que no existe",
+        BACKUP_ES,
+        "{subject} points to version {n}, which does not exist",
+        BACKUP_EN,
+    ),
+    "version_lost": Said(
+        "{subject} terminó con una versión que no existe",
+        BACKUP_ES,
+        "{subject} ended with a version that does not exist",
+        BACKUP_EN,
+    ),
+    "age_unknown": Said(
+        "la edad {subject} no es ninguna de las etapas",
+        "`thau reset` vuelve a la edad 0; ejemplos y versiones se conservan",
+        "the age {subject} is none of the stages",
+        "`thau reset` goes back to age 0; examples and versions stay",
+    ),
+    "runs_unfinished": Said(
+        "hay varios entrenamientos sin terminar: {subject}",
+        "el servicio los acaba por orden; si no avanza, " + BACKUP_ES,
+        "several runs have not ended: {subject}",
+        "the service finishes them in order; if it does not, " + BACKUP_EN,
+    ),
+    "counts_differ": by_fix(
+        "el recuento guardado no cuadra ({subject})",
+        "what is kept counted does not add up ({subject})",
+        "vuelve a contar",
+        "counts again",
+    ),
+    "position_unreadable": by_fix(
+        "no se sabe hasta dónde se leyó {subject}",
+        "it is not known how far {subject} was read",
+        "hace que se lea desde el principio, sin repetir nada",
+        "has it read from its start, and nothing is stored twice",
+    ),
+    "check_failed": Said(
+        "la comprobación no pudo terminar: {detail}",
+        "corrige lo que dice, y mira data/logs/thau_service.log",
+        "the check could not be finished: {detail}",
+        "correct what it says, and see data/logs/thau_service.log",
+    ),
+    # what was done
+    "run_waits": Said(
+        "{subject} está a medias ({detail})",
+        "sigue cuando arranque el servicio (`thau start`)",
+        "{subject} is unfinished ({detail})",
+        "it goes on when the service starts (`thau start`)",
+    ),
+    "run_stuck": Said(
+        "{subject} ({detail}) no ha dicho nada en {n} minutos",
+        "mira `thau logs`; si no avanza, reinicia el servicio: sigue donde estaba",
+        "{subject} ({detail}) has said nothing for {n} minutes",
+        "see `thau logs`; if it does not move, restart the service: it goes on where it was",
+    ),
+    "runs_fail": Said(
+        "los últimos {n} entrenamientos fallaron por lo mismo: {detail}",
+        "corrige la causa y ejecuta `thau train`",
+        "the last {n} runs failed for the same reason: {detail}",
+        "correct its cause and run `thau train`",
+    ),
+    "run_unreadable": by_fix(
+        "{subject} no puede seguir: no se entiende con qué se empezó",
+        "{subject} cannot go on: what it was begun with cannot be read",
+        "lo da por fallido",
+        "ends it as failed",
+    ),
+    "run_examples_gone": by_fix(
+        "{subject} no puede seguir: faltan {n} de sus ejemplos",
+        "{subject} cannot go on: {n} of its examples are gone",
+        "lo da por fallido",
+        "ends it as failed",
+    ),
+    "run_receipt_gone": by_fix(
+        "{subject} no puede seguir: falta el recibo de su paso {detail}",
+        "{subject} cannot go on: the receipt of its step {detail} is gone",
+        "lo devuelve al paso que hay que repetir",
+        "takes it back to the step that is to be done again",
+    ),
+    "champion_gone": Said(
+        "falta el archivo de {subject}, que es la versión que responde: {detail}",
+        "recupéralo de una copia de seguridad, o crea otra versión con `thau train`",
+        "the file of {subject}, the version that answers, is gone: {detail}",
+        "restore it from a backup, or make another version with `thau train`",
+    ),
+    "version_gone": Said(
+        "falta el archivo de {subject}: {detail}",
+        "recupéralo de una copia de seguridad si lo quieres servir; lo demás no lo necesita",
+        "the file of {subject} is gone: {detail}",
+        "restore it from a backup if it is to be served; nothing else needs it",
+    ),
+    "version_changed": Said(
+        "el archivo de {subject} no es el que se examinó: {detail}",
+        "recupéralo de una copia de seguridad, o crea otra versión con `thau train`",
+        "the file of {subject} is not the one that was examined: {detail}",
+        "restore it from a backup, or make another version with `thau train`",
+    ),
+    "receipt_gone": Said(
+        "{subject}: falta un recibo ({detail})",
+        "no impide servirla; si hay copia de seguridad del registro, úsala",
+        "{subject}: a receipt is gone ({detail})",
+        "it can be served all the same; if there is a backup of the ledger, use it",
+    ),
+    "adapter_gone": Said(
+        "{subject}: su adaptador LoRA ya no está en {detail}",
+        "no impide servirla; no podrá exportarse de nuevo",
+        "{subject}: its LoRA adapter is no longer in {detail}",
+        "it can be served all the same; it cannot be exported again",
+    ),
+    "registration_astray": by_fix(
+        "de {detail} se recuerda {subject}, que ya no es ninguna versión",
+        "{detail} is remembered to hold {subject}, which is no version any more",
+        "lo olvida (el servidor no se toca)",
+        "forgets it (the server is left alone)",
+    ),
+    "ollama_off": Said("el registro en Ollama está apagado", "", "registering with Ollama is switched off", ""),
+    "ollama_away": Said(
+        "ningún servidor Ollama responde en {subject}", "", "no Ollama server answers at {subject}", ""
+    ),
+    "ollama_refused": Said(
+        "Ollama no aceptó {subject}: {detail}",
+        "corrige la causa; el servicio lo vuelve a intentar",
+        "Ollama did not take {subject}: {detail}",
+        "correct its cause; the service tries again",
+    ),
+    "ollama_behind": Said(
+        "a Ollama en {detail} le falta {subject}",
+        "el servicio lo registra mientras está en marcha (`thau start`)",
+        "Ollama at {detail} lacks {subject}",
+        "the service registers it while it runs (`thau start`)",
+    ),
+    # files
+    "temporary_left": by_fix("quedó a medias {subject}", "{subject} was left unfinished", "lo borra", "removes it"),
+    "refused_left": by_fix(
+        "sobra {subject}, de un entrenamiento que no dio versión",
+        "{subject} is left over from a run that made no version",
+        "lo borra",
+        "removes it",
+    ),
+    "run_stranger": by_fix(
+        "data/runs/{subject} no es de ningún entrenamiento",
+        "data/runs/{subject} belongs to no run",
+        "lo aparta en data/orphans/",
+        "sets it aside in data/orphans/",
+    ),
+    "orphans_kept": Said(
+        "data/orphans/ guarda {subject} de lo que se apartó; bórralo cuando no lo eches en falta",
+        "",
+        "data/orphans/ keeps {subject} of what was set aside; remove it when you do not miss it",
+        "",
+    ),
+    "model_stranger": by_fix(
+        "{subject} no es de ninguna versión",
+        "{subject} belongs to no version",
+        "lo aparta en data/orphans/",
+        "sets it aside in data/orphans/",
+    ),
+    "version_stranger": by_fix(
+        "data/versions/{subject} no es de ninguna versión",
+        "data/versions/{subject} belongs to no version",
+        "lo aparta en data/orphans/",
+        "sets it aside in data/orphans/",
+    ),
+    "queue_unread": Said(
+        "en la cola hay algo que no se lee, {subject}: {detail}",
+        "haz lo que dice, o sácalo de la cola",
+        "{subject} lies in the drop-box and is not read: {detail}",
+        "do as it says, or take it out of the drop-box",
+    ),
+    "queue_unreadable": Said(
+        "{subject} está en la cola y no se puede leer",
+        "cambia su dueño o sus permisos (chmod u+r)",
+        "{subject} lies in the drop-box and cannot be read",
+        "change its owner or mode (chmod u+r)",
+    ),
+    "trained_strangers": Said(
+        "en data/trained/ hay {n} archivos que el registro no conoce: {subject}",
+        "",
+        "data/trained/ has {n} files that the ledger does not know: {subject}",
+        "",
+    ),
+    "quarantine_differs": by_fix(
+        "data/rejected/{subject} no dice lo que dice el registro",
+        "data/rejected/{subject} does not say what the ledger says",
+        "lo rehace",
+        "makes it anew",
+    ),
+    "progress_deleted": Said(
+        "{subject} se borró: la edad vuelve a 0 cuando arranque el servicio",
+        "si no es lo que quieres, no lo arranques: recupera el archivo antes",
+        "{subject} was deleted: the age goes back to 0 when the service starts",
+        "if that is not what you want, do not start it: restore the file first",
+    ),
+    "projection_differs": by_fix(
+        "data/logs/{subject} no dice lo que dice el registro",
+        "data/logs/{subject} does not say what the ledger says",
+        "lo rehace (también lo hace el servicio cuando arranca)",
+        "makes it anew (so does the service when it starts)",
+    ),
+}
+
+
+def say(finding: Finding, language: Literal["es", "en"]) -> tuple[str, str]:
+    """(what was found, what to do) in a language; the second may be empty."""
+    said = SENTENCES[finding.name]
+    sentence, remedy = (said.es, said.es_remedy) if language == "es" else (said.en, said.en_remedy)
+    return sentence.format(subject=finding.subject, detail=finding.detail, n=finding.n), remedy
+
+
+CHECK_TITLES: Mapping[str, tuple[str, str]] = {
+    "folders": ("carpetas y permisos", "folders and permissions"),
+    "config": ("configuración", "configuration"),
+    "ledger": ("registro", "ledger"),
+    "sense": ("versiones, alias y edad", "versions, aliases and age"),
+    "positions": ("lectura de la cola", "reading of the drop-box"),
+    "counts": ("recuentos", "counts"),
+    "daemon": ("servicio", "service"),
+    "progress": ("entrenamiento en curso", "run under way"),
+    "runs": ("entrenamientos", "runs"),
+    "versions": ("archivos de las versiones", "files of the versions"),
+    "leftovers": ("restos", "leftovers"),
+    "strangers": ("archivos sin dueño", "files without an owner"),
+    "queue": ("cola", "drop-box"),
+    "quarantine": ("cuarentena", "quarantine"),
+    "projections": ("proyecciones", "projections"),
+    "disk": ("disco", "disk"),
+    "ollama": ("Ollama", "Ollama"),
+    "base": ("modelo base", "base model"),
+}
+
+
+def title_of(check: str, language: Literal["es", "en"]) -> str:
+    """What a check is called."""
+    es, en = CHECK_TITLES[check]
+    return es if language == "es" else en
