@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format nano datasets bench clean
+.PHONY: help install demo test test-fast crash check format nano datasets bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test: $(STAMP) ## the whole test suite
 test-fast: $(STAMP) ## the tests that train no model
 	$(BIN)/python -m pytest -m "not slow"
 
+crash: $(STAMP) ## kill real daemons at every fail-point and at random, for about half an hour
+	$(BIN)/python -m tests.crash --machine
+
 check: $(STAMP) ## the static part: format, lint, types, imports, datasets
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -47,8 +50,10 @@ nano: $(STAMP) ## build the nano base model again from its corpus
 datasets: $(STAMP) ## write data/datasets again from the facts
 	$(BIN)/python -m thaud.nano.datasets --out data/datasets
 
-bench: $(STAMP) ## beside a peer each: the idle daemon, the training step
+bench: $(STAMP) ## beside a peer each: the idle daemon, the intake, the training step
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench.bench_idle
+	$(BIN)/python -m tests.bench.bench_intake
 	$(BIN)/python -m tests.bench.bench_train
 
 clean: ## remove what was made

@@ -1,0 +1,336 @@
+"""The cycles: at a point, at a random moment, with an error instead of a death. Each ends with a look at the oracle."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.crash.arena import Arena, ViolationError
+from tests.crash.oracle import Oracle
+from tests.crash.workload import text
+from tests.testkit.daemon import look
+from thaud.control import Request
+
+STEP_OF = {"adapter": "train", "gguf": "export", "answers": "exam"}
+COMMAND = {"file.config", "file.queue", "file.import", "file.request"}
+AT_START = {"ledger.migrate", "file.state", "sweep.leftover", "end.step"}
+MANY = {
+    "ledger.take_in",
+    "ledger.intend",
+    "ledger.receive",
+    "file.spec",
+    "file.rows",
+    "spawn.step",
+    "remove.result",
+    "append.progress",
+    "file.progress",
+    "file.trained_examples",
+    "ollama.unload",
+}
+REACH_S = 20.0
+UNREACHED: dict[str, str] = {}  # point -> why this harness cannot lead there
+
+
+@dataclass
+class Tally:
+    """What has been done."""
+
+    cycles: int = 0
+    restarts: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    hit: set[str] = field(default_factory=set)
+    crashed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Cycles:
+    """Cycles on one arena."""
+
+    arena: Arena
+    oracle: Oracle
+    tally: Tally
+
+    def begin(self) -> None:
+        """A first life, looked at."""
+        self.arena.start()
+        self.oracle.look()
+
+    def revive(self, *, rest: bool = False) -> None:
+        """The next life, looked at."""
+        if self.arena.daemon is None:
+            self.oracle.look_at_the_dead()
+            self.arena.start()
+        self.oracle.look(rest=rest)
+
+    # At a random moment
+
+    def at_random(self) -> None:
+        """Kill something at some time, half the time right after a drop."""
+        arena, random = self.arena, self.arena.random
+        arena.mood(random.choice(("right", "right", "right", "wrong", "train")))
+        if random.random() < 0.1:
+            arena.request(random.choice((Request.TRAIN, Request.RESET)))
+        for _ in range(random.randint(1, 4)):
+            arena.writer.act()
+        if random.random() < 0.5:
+            time.sleep(random.uniform(0, 1.5))
+        how = random.choice(("daemon", "daemon", "daemon", "child", "term", "both"))
+        if how in {"child", "both"}:
+            for pid in list(arena.steps()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.tally.kills["child"] += 1
+        if how == "child":
+            time.sleep(random.uniform(0, 0.3))
+        if how == "term":
+            self.end_in_order()
+        else:
+            arena.kill()
+            self.tally.kills["daemon"] += 1
+        if random.random() < 0.3:
+            arena.writer.act()
+        arena.writer.complete()
+        self.revive(rest=random.random() < 0.25)
+        self.tally.cycles += 1
+
+    def end_in_order(self) -> None:
+        """SIGTERM, to a daemon that has its handlers."""
+        self.arena.until(self.arena.ready, "a ready daemon")
+        if (status := self.arena.kill(signal.SIGTERM)) != 0:
+            raise ViolationError(f"SIGTERM ended the daemon with {status}: {self.arena.last_words()}")
+        self.tally.kills["term"] += 1
+
+    # At a point
+
+    def at_point(self, point: str, action: str, nth: int) -> None:
+        """Arm a point, do what leads there, see that it happened, and look."""
+        effect = point.rpartition(".")[0]
+        arena = self.arena
+        arena.mood("right")
+        before = arena.passed(f"{point}={action}")
+        if effect in COMMAND:
+            self.in_command(point, action)
+        elif effect in AT_START:
+            self.at_start(point, action)
+        elif effect.removeprefix("file.") in {*STEP_OF, "result"}:
+            self.in_child(point, action, nth)
+        else:
+            self.in_daemon(point, action, nth if effect in MANY else 1)
+        if arena.passed(f"{point}={action}") == before:
+            raise ViolationError(f"{point} was not passed")
+        self.tally.hit.add(point)
+        self.tally.crashed[action] += 1
+        arena.mood("right")
+        arena.writer.complete()
+        self.revive(rest=True)
+        self.tally.cycles += 1
+
+    def in_daemon(self, point: str, action: str, nth: int) -> None:
+        """A point that the daemon passes."""
+        arena = self.arena
+        lead = self.lead_to(point)
+        before = arena.passed(f"{point}={action}")
+        arena.arm(f"{point}={action}@{nth}")
+        deadline = time.monotonic() + REACH_S
+        done = arena.dead if action == "crash" else lambda: arena.passed(f"{point}={action}") > before
+        while not done():
+            if time.monotonic() > deadline:
+                raise ViolationError(f"{point}={action}@{nth} was not reached within {REACH_S:.0f} s")
+            if arena.daemon is not None and not arena.dead():
+                lead()
+                self.wait_for(done, 2.5)
+        self.see(point, action)
+
+    def see(self, point: str, action: str) -> None:
+        """After a crash the daemon is dead of it; after an error it lives, and ends in order."""
+        arena = self.arena
+        if action == "crash":
+            status = arena.kill()
+            if status != -signal.SIGKILL:
+                raise ViolationError(f"{point}=crash ended the daemon with {status}: {arena.last_words()}")
+            self.tally.kills["point"] += 1
+            return
+        self.wait_for(arena.dead, 0.3)
+        if arena.dead():
+            raise ViolationError(f"{point}={action} ended the daemon: {arena.last_words()}")
+        arena.writer.drop()
+        self.end_in_order()
+
+    def in_child(self, point: str, action: str, nth: int) -> None:
+        """A point that a step passes; the daemon sees its child die, and dies too every other time."""
+        arena = self.arena
+        name = point.split(".")[1]
+        step = STEP_OF.get(name) or ("train", "export", "exam")[nth % 3]
+        before = arena.passed(f"{point}={action}")
+        arena.until(arena.idle, "a run's end")
+        arena.arm_child(step, f"{point}={action}")
+        lead = self.lead_to(point)
+        lead()
+        self.wait_for(lambda: arena.passed(f"{point}={action}") > before, 5)
+        if arena.passed(f"{point}={action}") == before:
+            lead()
+            self.wait_for(lambda: arena.passed(f"{point}={action}") > before, REACH_S)
+        if arena.dead():
+            raise ViolationError(f"{point}={action} in a child ended the daemon: {arena.last_words()}")
+        if nth % 2:
+            arena.kill()
+            self.tally.kills["daemon"] += 1
+        else:
+            arena.until(arena.idle, "the end of the run whose step died")
+        self.tally.kills["child"] += 1
+
+    def in_command(self, point: str, action: str) -> None:
+        """A point that a command passes."""
+        arena = self.arena
+        effect = point.rpartition(".")[0]
+        armed = f"{point}={action}"
+        if effect == "file.config":
+            other = arena.root / f"other-{arena.random.random()}"
+            status = arena.command("--home", str(other), "init", points=armed, home=False)
+        elif effect == "file.queue":
+            arena.writer.count += 1
+            asked = f"¿Y {arena.writer.count}?", "sí"
+            status = arena.command("add", *asked, points=armed)
+            arena.command("add", *asked)
+            arena.writer.finish([json.dumps({"instruction": asked[0], "output": asked[1]})])
+        elif effect == "file.import":
+            lines = [arena.writer.valid(), arena.writer.valid()]
+            source = arena.notes / "age_0_import.jsonl"
+            source.write_bytes(text(lines))
+            status = arena.command("import-data", str(source), points=armed)
+            arena.command("import-data", str(source))
+            arena.writer.finish(lines)
+        else:
+            arena.until(arena.ready, "a ready daemon")
+            if not point.endswith(("before", "between")):
+                arena.asked(Request.TRAIN)
+            status = arena.command("train", points=armed)
+        if (status == -signal.SIGKILL) != (action == "crash") or status in {0, 2}:
+            raise ViolationError(f"{armed} ended the command with {status}: {arena.said}")
+        self.tally.kills["command"] += action == "crash"
+
+    def at_start(self, point: str, action: str) -> None:
+        """A point that is passed while the daemon starts."""
+        arena = self.arena
+        effect = point.rpartition(".")[0]
+        if effect == "end.step":
+            self.leave_a_stopped_child()
+        arena.kill()
+        if effect == "sweep.leftover":
+            (arena.home.logs / ".left.json.tmp").write_text("left")
+        if effect == "file.state":
+            arena.home.state.unlink(missing_ok=True)
+        if effect == "ledger.migrate":
+            arena.empty()
+            self.oracle = Oracle(arena)
+        before = arena.passed(f"{point}={action}")
+        arena.start(f"{point}={action}")
+        self.wait_for(
+            lambda: arena.dead() if action == "crash" else arena.passed(f"{point}={action}") > before, REACH_S
+        )
+        if action == "crash":
+            self.see(point, action)
+            return
+        self.wait_for(arena.dead, 0.3)
+        if arena.dead():
+            status = arena.kill()
+            if status is None or status <= 0 or "Traceback" in arena.last_words()[-400:]:
+                raise ViolationError(f"{point}={action} at start: {status}, {arena.last_words()}")
+
+    def leave_a_stopped_child(self) -> None:
+        """A step that is stopped while it works, and whose daemon is killed then."""
+        arena = self.arena
+        arena.until(arena.ready, "a ready daemon")
+        arena.until(arena.idle, "a run's end")
+        gate = arena.notes / f"gate-{arena.random.random()}"
+        arena.arm_child("train", f"file.adapter.before=wait:{gate}")
+        arena.writer.drop_taught(12)
+        reached = gate.with_name(f"{gate.name}.reached")
+        arena.until(reached.exists, "a step at its gate")
+        for pid in arena.steps():
+            os.kill(pid, signal.SIGSTOP)
+
+    def wait_for(self, condition: Callable[[], object], timeout_s: float) -> None:
+        """Wait for something that need not come."""
+        deadline = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def lead_to(self, point: str) -> Callable[[], None]:
+        """What makes a daemon pass a point."""
+        arena, writer = self.arena, self.arena.writer
+        effect = point.rpartition(".")[0]
+        ways: dict[str, Callable[[], None]] = {
+            "ledger.take_in": writer.drop,
+            "append.quarantine": writer.drop_bad,
+            "ledger.set_age": lambda: arena.request(Request.RESET),
+            "remove.request": lambda: arena.request(arena.random.choice((Request.TRAIN, Request.RESET))),
+            "ledger.set_meta": lambda: arena.request(Request.TRAIN),
+            "ledger.resolve": self.correct_one,
+            "file.quarantine": self.correct_one,
+            "remove.quarantine": self.correct_all,
+            "clear.workdir": self.with_strangers,
+            "move.stranger": self.with_strangers,
+        }
+        if effect in {"ledger.end_run", "discard.gguf", "ledger.note"}:
+            arena.until(arena.idle, "a run's end")
+            arena.mood("bases" if effect == "ledger.note" else "wrong")
+
+        def train() -> None:
+            writer.drop_taught(8)
+            if effect == "ledger.note":
+                arena.request(Request.TRAIN)
+
+        return ways.get(effect, train)
+
+    def correct_one(self) -> None:
+        """Of two bad lines one, so that its file in quarantine is written again."""
+        self.correct(1)
+
+    def correct_all(self) -> None:
+        """Both, so that it goes."""
+        self.correct(2)
+
+    def correct(self, how_many: int) -> None:
+        """Two bad lines in one file; then so many of them corrected by `thau retry`."""
+        arena, writer = self.arena, self.arena.writer
+        name, bad = writer.name(), [f"{{bad {writer.count}-{number}" for number in (1, 2)]
+        writer.put(name, text(bad))
+        writer.finish(bad)
+        quarantined = arena.home.rejected / name
+        arena.until(lambda: arena.dead() or (quarantined.exists() and lines_of(quarantined) == 2), "two bad lines")
+        if arena.dead():
+            return
+        rows = [json.loads(line) for line in quarantined.read_text(encoding="utf-8").splitlines()]
+        mended = [writer.valid() for _ in rows[:how_many]]
+        corrected = arena.notes / f"corrected-{name}"
+        corrected.write_bytes(text(json.dumps({**row, "raw": raw}) for row, raw in zip(rows, mended, strict=False)))
+        if (status := arena.command("retry", str(corrected))) != 0:
+            raise ViolationError(f"thau retry ended with {status}: {arena.said}")
+        writer.finish(mended)
+
+    def with_strangers(self) -> None:
+        """Leftovers of a ledger that somebody deleted, in the way of the next run; nothing for a dead daemon."""
+        arena = self.arena
+        arena.until(lambda: arena.dead() or arena.idle(), "a run's end")
+        if arena.dead():
+            return
+        next_run = look(arena.home, lambda ledger: ledger.next_run_id())
+        number = look(arena.home, lambda ledger: len(ledger.versions())) + 1
+        old = arena.home.runs / next_run / "train" / "adapter"
+        old.mkdir(parents=True, exist_ok=True)
+        (old / "adapter_model.safetensors").write_text("of another ledger")
+        place = arena.home.versions / f"thau-nano-v{number}"
+        place.mkdir(exist_ok=True)
+        (place / "model.gguf").write_text("of another ledger")
+        arena.writer.drop_taught(8)
+
+
+def lines_of(path: Path) -> int:
+    """How many lines a file has."""
+    return path.read_bytes().count(b"\n")
