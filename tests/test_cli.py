@@ -389,6 +389,8 @@ def test_a_broken_configuration_is_refused(thau: Invoke, home: Home) -> None:
     for text, said in (
         ("size = ", "TOML"),
         ("[training]\nepochs = 0\n", "training.epochs"),
+        ("[queue]\nquiet_s = nan\n", "queue.quiet_s"),
+        ("[queue]\npoll_s = inf\n", "queue.poll_s"),
         ("sice = 'x'", "sice: there is no such setting"),
         ("size = '9b'", "unknown size '9b': choose one of nano"),
         ("[stages.4]\nmin_examples = 9\n", "stages.4: the stages are 0, 1, 3"),

@@ -5,6 +5,9 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from tests.testkit.daemon import look, make_home, running, start, thau, wait_until
 from thaud.home import Home
 from thaud.ledger import Ledger, LedgerReader
+from thaud.ledger.schema import MIGRATIONS
+from thaud.systemd import notify
 
 LINE = json.dumps({"instruction": "¿Color del cielo?", "output": "azul"}) + "\n"
 NO_TRAINING = {"AUTO_TRAIN_ENABLED": "false"}
@@ -75,6 +80,28 @@ def test_the_folder_may_be_deleted_and_made_again(home: Home) -> None:
         assert wait_until(lambda: taken(home) == 1, what="the example")
 
 
+def replaced(home: Home) -> None:
+    shutil.copy(home.ledger, home.root / "copy")
+    (home.root / "copy").replace(home.ledger)
+
+
+def without_its_log(home: Home) -> None:
+    home.ledger.with_name(f"{home.ledger.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("change", [replaced, without_its_log])
+def test_a_ledger_that_is_taken_away_stops_the_intake(home: Home, change: Callable[[Home], None]) -> None:
+    """Nothing is written into a file that no name leads to any more: a pause says so, and what was dropped stays."""
+    with running(home, **NO_TRAINING):
+        (home.queue / "a.jsonl").write_text(LINE, encoding="utf-8")
+        wait_until(lambda: taken(home) == 1, what="the example")
+        change(home)
+        (home.queue / "b.jsonl").write_text(lines(5), encoding="utf-8")
+        wait_until(lambda: "removed or replaced" in home.state.read_text("utf-8"), what="the pause")
+    with running(home, **NO_TRAINING):
+        wait_until(lambda: taken(home) == 6, what="all examples")
+
+
 def test_a_second_daemon_is_refused(home: Home) -> None:
     """One line, naming the process that is there; exit code 4; the first goes on."""
     with running(home, **NO_TRAINING) as first:
@@ -83,6 +110,14 @@ def test_a_second_daemon_is_refused(home: Home) -> None:
         assert f"process {first.pid}" in second.stderr
         assert "Traceback" not in second.stderr
         assert first.poll() is None
+
+
+def test_deleting_the_lock_does_not_let_in_a_second_one(home: Home) -> None:
+    """Lock files are what people delete: the folder itself is held as well."""
+    with running(home, **NO_TRAINING):
+        home.lock.unlink()
+        assert thau(home.root, "start").returncode == 4
+        assert thau(home.root, "doctor", "--fix").returncode == 4
 
 
 def test_a_newer_home_is_refused(home: Home) -> None:
@@ -158,6 +193,32 @@ def test_systemd_hears_ready_alive_and_stopping(home: Home, tmp_path: Path) -> N
         while b"STOPPING=1" not in heard:
             heard.add(systemd.recv(100))
     assert heard == {b"READY=1", b"WATCHDOG=1", b"STOPPING=1"}
+
+
+def test_a_migration_may_take_its_time(home: Home, tmp_path: Path) -> None:
+    """Before the ledger of an earlier release is brought up to date, the log says so, and systemd is asked to wait."""
+    home.ledger.unlink()
+    with closing(sqlite3.connect(home.ledger)) as old:
+        old.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version=1;")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        with running(home, **NO_TRAINING, NOTIFY_SOCKET=str(tmp_path / "notify")):
+            assert [systemd.recv(100), systemd.recv(100)] == [b"EXTEND_TIMEOUT_USEC=3600000000", b"READY=1"]
+    assert '"migrating"' in home.service_log.read_text(encoding="utf-8")
+
+
+def test_a_service_manager_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
+    """Whether its socket is full, closed or gone, telling it returns at once and raises nothing."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        for _ in range(10_000):
+            notify(str(address), "WATCHDOG=1")
+        assert manager.recv(100) == b"WATCHDOG=1"
+    notify(str(address), "WATCHDOG=1")
+    address.unlink()
+    notify(str(address), "WATCHDOG=1")
 
 
 def test_sigkill_and_start_again_loses_nothing(home: Home) -> None:

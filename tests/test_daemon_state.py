@@ -98,7 +98,7 @@ def test_a_file_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
     file.close()
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{}", b"[]", b"null", b"\xff" * SIZE, b'{"pid": 1'])
+@pytest.mark.parametrize("garbage", [b"", b"{}", b"[]", b"null", b"\xff" * SIZE, b'{"pid": 1', b"[" * 200_000])
 def test_garbage_says_nothing(tmp_path: Path, garbage: bytes) -> None:
     """A file that is no state is no error for who looks."""
     path = tmp_path / "daemon.json"
@@ -182,14 +182,17 @@ def test_status_shows_the_daemon_s_own_settings(home: Home) -> None:
 
 
 def test_a_request_that_is_none_is_shown(home: Home) -> None:
-    """What lies in data/control and cannot be read is named by status and once in the log, and left alone."""
+    """What lies in data/control and cannot be read is named by status and once in the log, and left alone; nobody waits
+    for a pipe.
+    """
     (home.control / "train.json").write_text("{", encoding="utf-8")
+    os.mkfifo(home.control / "pipe.json")
     with running(home, **NO_TRAINING):
         wait_until(lambda: "request_not_read" in home.service_log.read_text(encoding="utf-8"), what="the warning")
         report = json.loads(thau(home.root, "status", "--json").stdout)
-        assert "may be removed): train.json" in thau(home.root, "status").stdout
-    assert report["unreadable_requests"] == ["train.json"]
-    assert home.service_log.read_text(encoding="utf-8").count("request_not_read") == 1
+        assert "may be removed): pipe.json, train.json" in thau(home.root, "status").stdout
+    assert report["unreadable_requests"] == ["pipe.json", "train.json"]
+    assert home.service_log.read_text(encoding="utf-8").count("request_not_read") == 2
     assert (home.control / "train.json").exists()
 
 
@@ -287,6 +290,18 @@ def test_a_read_only_home_is_one_line(home: Home) -> None:
     assert refused.returncode == 8
     assert "Read-only file system" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_what_has_a_folders_name_is_told_from_a_full_disk(home: Home) -> None:
+    """A file in a folder's place and a link that leads nowhere each say what to do about them."""
+    home.trained.rmdir()
+    home.trained.touch()
+    with pytest.raises(StorageError, match="something that is no folder has its name; move it away"):
+        make_folders(home)
+    home.trained.unlink()
+    home.trained.symlink_to(home.root / "gone")
+    with pytest.raises(StorageError, match=f"a link to {home.root / 'gone'}, which is not there; correct the link"):
+        make_folders(home)
 
 
 def test_folders_are_made_where_they_are_missing(home: Home) -> None:

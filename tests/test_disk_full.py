@@ -107,6 +107,7 @@ def test_intake_pauses_says_so_and_goes_on(home: Home) -> None:
         pause = wait_for_pause(home, "intake")
         english = thau(home.root, "status").stdout
         spanish = thau(home.root, "status", LC_ALL="es_ES.UTF-8").stdout
+        asked = thau(home.root, "train")
         assert free(home) < 1 << 20
         ballast.unlink()
         wait_until(lambda: taken(home) == 5000, what="5000 examples")
@@ -116,6 +117,8 @@ def test_intake_pauses_says_so_and_goes_on(home: Home) -> None:
     assert re.search(r"Reading the queue is paused since .* UTC: .*\. Nothing is lost; it goes on by itself", english)
     assert re.search(r"La lectura de la cola está en pausa desde .* No se pierde nada; sigue solo", spanish)
     assert "Little room on the disk: " in english
+    assert asked.returncode == 8
+    assert "No space left on device; see df" in asked.stderr
     quarantined = [json.loads(row) for row in (home.rejected / "facts.jsonl").read_text("utf-8").splitlines()]
     assert sorted(row["line"] for row in quarantined) == list(range(5001, 5301))
     assert look(home, LedgerReader.rejection_count) == 300

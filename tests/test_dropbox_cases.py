@@ -213,7 +213,8 @@ def test_replaced_between_two_batches(tmp_path: Path) -> None:
         rest = [batch for batch in found if isinstance(batch, Batch)]
         assert isinstance(first, Batch)
         assert said((first, *rest)) == {str(n) for n in range(100)}
-        box.intake.commit("a.jsonl", rest[-1], None)
+        box.intake.gather("a.jsonl", rest[-1], None)
+        box.intake.commit_gathered()
         box.look()
         assert set(map(str, range(200, 300))) <= set(box.answers)
 

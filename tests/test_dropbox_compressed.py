@@ -232,7 +232,8 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, kind: str) -> None:
         while position is None or position.offset < position.size:
             found = batches(box.queue, file, position, box.limits, quiet=lambda _: True)
             batch = next(each for each in found if isinstance(each, Batch) and (each.items or not each.more))
-            box.intake.commit(file.name, batch, position)
+            box.intake.gather(file.name, batch, position)
+            box.intake.commit_gathered()
             position = Position.from_json(batch.position.to_json())
             lengths.append(len(batch.items))
         assert sorted(map(int, box.answers)) == list(range(9000))

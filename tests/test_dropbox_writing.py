@@ -81,5 +81,11 @@ def test_quarantine_files_are_jsonl(tmp_path: Path) -> None:
     """Every file in quarantine can be read as JSONL and has the name of its source in its own."""
     assert quarantine_path(tmp_path, "a.jsonl") == tmp_path / "a.jsonl"
     assert quarantine_path(tmp_path, "a.json") == tmp_path / "a.json.jsonl"
+
+
+def test_a_quarantine_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    """Whoever deletes the folder whole does not stop the intake; one that leads nowhere is a StorageError."""
+    append_rejections(tmp_path / "rejected", [BAD])
+    assert (tmp_path / "rejected" / "a.jsonl").exists()
     with pytest.raises(StorageError, match="cannot write into"):
-        append_rejections(tmp_path / "nowhere", [BAD])
+        append_rejections(tmp_path / "nowhere" / "rejected", [BAD])

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.testkit.daemon import wait_until
 from thaud.errors import DiskFullError, StepError
-from thaud.executor import LINE_LIMIT, follow, read_result
+from thaud.executor import LINE_LIMIT, attend, follow, read_result
 from thaud.steps.contract import LEASH_BROKEN, LOCK, BaseResult, BaseSpec, born_at
 from thaud.workdir import end_survivor, finished_result, kill
 
@@ -37,6 +38,30 @@ def test_a_line_without_end_is_chatter_like_any_other() -> None:
 
     assert asyncio.run(listen()) == 0
     assert events == [{"event": "step", "done": 1}]
+
+
+LEAVER = """
+import json, os, time
+left = os.fork()
+if left == 0:
+    time.sleep(600)
+print(json.dumps({"left": left}), flush=True)
+os._exit(3)
+"""
+
+
+def test_what_a_step_started_ends_with_it() -> None:
+    """A process that a step forked and left behind holds neither the daemon up nor its step's files."""
+    events: list[dict[str, Any]] = []
+
+    async def listen() -> int:
+        pipe = asyncio.subprocess.PIPE
+        command = (sys.executable, "-c", LEAVER)
+        child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, start_new_session=True)
+        return await asyncio.wait_for(attend(child, events.append), 30)
+
+    assert asyncio.run(listen()) == 3
+    wait_until(lambda: born_at(events[0]["left"]) is None, what="the end of what was left behind")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from thaud.domain import Score, Side
 from thaud.errors import DiskFullError, StorageError
 from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
-from thaud.intake import COMMIT_LINES, Intake
+from thaud.intake import COMMIT_AFTER_S, COMMIT_LINES, Intake
 from thaud.ledger import Ledger, NewFile
 
 
@@ -100,6 +100,37 @@ def test_the_same_line_in_files_of_one_transaction(home: Home, ledger: Ledger) -
     assert (taken(ledger), ledger.one("SELECT count(*) FROM sightings")) == (3, 18)
     ids = [each for side in Side for found in ledger.ids_by_age(side, 0).values() for each in found]
     assert {(each.file, each.line) for each in ledger.examples(ids)} == {("a.jsonl", line) for line in (1, 2, 3)}
+
+
+def test_small_files_do_not_wait_for_the_large_one_after_them(home: Home, ledger: Ledger) -> None:
+    """What was gathered half a second ago is committed, although a transaction could hold more."""
+    (home.queue / "small.jsonl").write_text(lines(1), encoding="utf-8")
+    (home.queue / "such_a_large_one.jsonl").write_text(lines(6_000, 1), encoding="utf-8")
+    intake, had = Intake(home, Settings(), ledger), list[int]()
+
+    def half_a_second_later() -> bool:
+        had.append(taken(ledger))
+        intake.gathered.since -= COMMIT_AFTER_S
+        return False
+
+    assert asyncio.run(intake.take_in(half_a_second_later)) == 6_001
+    assert any(0 < each < 6_001 for each in had)
+
+
+def test_a_long_file_gives_way(home: Home, ledger: Ledger) -> None:
+    """What is dropped while a long file is read is taken in before its end, and of the long one no line is lost."""
+    (home.queue / "long.jsonl").write_text(lines(40_000), encoding="utf-8")
+    intake = Intake(home, Settings(), ledger)
+    intake.called = lambda: True
+    assert 0 < asyncio.run(intake.take_in()) < 40_000
+    (home.queue / "short.jsonl").write_text(lines(1, 40_000), encoding="utf-8")
+    intake.called = lambda: False
+    asyncio.run(intake.take_in())
+    last = {
+        name: ledger.one("SELECT max(seq) FROM examples WHERE file = ?", name) for name in ("long.jsonl", "short.jsonl")
+    }
+    assert (taken(ledger), last["long.jsonl"]) == (40_001, 40_001)
+    assert last["short.jsonl"] < 40_000
 
 
 def test_a_transaction_is_bounded(home: Home, ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,6 +168,36 @@ def test_what_the_disk_refuses_is_tried_again(
     unfinished = ledger.unfinished_run()
     assert unfinished is not None
     assert asyncio.run(make(home, ledger, ScriptedSteps()).finish(unfinished.id)) is RunState.PROMOTED
+
+
+@pytest.mark.parametrize("state", [RunState.TRAINED, RunState.EXPORTED, RunState.EXAMINED, RunState.ACCEPTED])
+def test_a_home_that_was_copied_stands_on_its_own(tmp_path: Path, state: RunState) -> None:
+    """A run under way goes on in the copy, with files of the copy, although the receipts name those of the original."""
+    home, copy = Home(tmp_path / "home"), Home(tmp_path / "copy")
+    for folder in home.folders():
+        folder.mkdir(parents=True)
+    with Ledger.open(home.ledger) as ledger:
+        feed(ledger, range(136))
+        spec = until(make(home, ledger, ScriptedSteps()), state)
+    shutil.copytree(home.root, copy.root)
+    with Ledger.open(copy.ledger) as ledger:
+        steps = ScriptedSteps()
+        assert go_on(make(copy, ledger, steps), spec) is RunState.PROMOTED
+        (version,) = ledger.versions()
+        assert Path(version.gguf).is_relative_to(copy.root)
+        assert hashlib.sha256(Path(version.gguf).read_bytes()).hexdigest() == version.gguf_sha256
+        assert all(gguf.startswith(str(copy.root)) for gguf, _ in steps.asked)
+
+
+@pytest.mark.parametrize("steps", [ScriptedSteps(right=False), ScriptedSteps(broken="exam")])
+def test_a_model_that_cannot_be_removed_does_not_undo_the_verdict(
+    home: Home, ledger: Ledger, points: Callable[[str], None], steps: ScriptedSteps
+) -> None:
+    """A refused run has ended, whatever the disk says of its model: that is swept up later."""
+    points("discard.gguf.before=eio")
+    state = run(make(home, ledger, steps))
+    assert state is (RunState.FAILED if steps.broken else RunState.REJECTED)
+    assert (home.runs / "run-0001" / GGUF).exists()
 
 
 def test_checkpoints_stay_for_the_same_spec_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from thaud.curriculum import Members
 from thaud.domain import Answer, Example, Message, RunSpec, RunState, Score, Side, Trigger, Version
 from thaud.errors import DiskFullError, HomeError, HomeTooNewError, StorageError
+from thaud.failpoints import FAILPOINTS
 from thaud.ledger import Ledger, LedgerReader, NewExample, NewFile, NewRejection
 
 FAMILY = "thau-nano"
@@ -43,7 +45,7 @@ def spec(run_id: str, ids: tuple[str, ...], age: int = 0) -> RunSpec:
 
 
 def version(run_id: str, n: int) -> Version:
-    return Version(FAMILY, n, run_id, 0, "g", "s", 1, Score(30, 25), 2, "2026-01-02T00:00:00.000+00:00")
+    return Version(FAMILY, n, run_id, 0, "/g", "s", 1, Score(30, 25), 2, "2026-01-02T00:00:00.000+00:00")
 
 
 def promote(ledger: Ledger, run_id: str, n: int, ids: tuple[str, ...], advance_to: int | None = None) -> None:
@@ -193,6 +195,33 @@ def test_reader_changes_nothing(ledger: Ledger) -> None:
         assert reader.counts_by_age() == {0: {"taught": 1}}
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.connection.execute("DELETE FROM examples")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_migration_that_the_disk_refuses_is_said(tmp_path: Path, when: str) -> None:
+    """No traceback: one sentence with the ledger in it; the next try goes on from there."""
+    path = tmp_path / "ledger.sqlite3"
+    FAILPOINTS.arm(f"ledger.migrate.{when}=enospc")
+    try:
+        with pytest.raises(StorageError, match=r"cannot migrate .*No space left"):
+            Ledger.open(path)
+    finally:
+        FAILPOINTS.charges.clear()
+        FAILPOINTS.on = False
+    Ledger.open(path).close()
+
+
+def test_a_home_may_be_moved(tmp_path: Path) -> None:
+    """The file of a version is found beside the ledger, wherever both are by now; one elsewhere stays where it is."""
+    there = tmp_path / "there"
+    there.mkdir()
+    with Ledger.open(there / "ledger.sqlite3") as ledger:
+        ledger.freeze_run(spec("run-0001", ()))
+        ledger.accept(replace(version("run-0001", 1), gguf=str(there / "versions" / "v1.gguf")), ["fine"], {})
+        promote(ledger, "run-0002", 2, ())
+    here = there.rename(tmp_path / "here")
+    with LedgerReader.open(here / "ledger.sqlite3") as reader:
+        assert [each.gguf for each in reader.versions()] == [str(here / "versions" / "v1.gguf"), "/g"]
 
 
 def test_a_newer_ledger_is_refused_untouched(ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from thaud.errors import HomeError
 from thaud.ledger import Ledger, LedgerReader, NewExample
 from thaud.ledger.arrivals import group_hash, runs
 from thaud.ledger.schema import MIGRATIONS
+from thaud.ledger.soundness import miscounted, recount
 
 
 @pytest.fixture
@@ -120,6 +121,27 @@ def test_what_is_counted_rolls_back_with_the_rest(ledger: Ledger) -> None:
     assert ledger.file("c.jsonl") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("examples", "UPDATE example_counts SET n = n + 1"),
+        ("examples", "UPDATE example_counts SET first_at = '9'"),
+        ("groups", "UPDATE groups SET held_out = held_out + 1"),
+        ("groups", "DELETE FROM groups"),
+        ("lessons", "UPDATE lesson_counts SET settled = settled + 1"),
+    ],
+)
+def test_a_wrong_count_is_found_and_mended(ledger: Ledger, name: str, damage: str) -> None:
+    """Every count that is kept is compared with the rows, to the last field, and counted again from them."""
+    ledger.take_in(batch("a.jsonl", new(1), new(2, side=Side.HELD_OUT)))
+    promote(ledger, "run-0001", 1, (new(1).id,))
+    assert miscounted(ledger) == []
+    ledger.connection.execute(damage)
+    assert miscounted(ledger) == [name]
+    recount(ledger)
+    assert miscounted(ledger) == []
+
+
 def test_the_key_is_unique(ledger: Ledger) -> None:
     """The schema itself refuses to hold an example twice, whatever a caller believed to know."""
     ledger.take_in(batch("a.jsonl", new(1)))
@@ -185,6 +207,8 @@ def fill(old: sqlite3.Connection) -> None:
     old.execute("INSERT INTO files VALUES ('a.jsonl', '{}', 1, NULL, 'x')")
     old.execute("INSERT INTO rejections (file, line, reason, raw, at) VALUES ('a.jsonl', 70, 'r', '{oops', 'x')")
     old.execute("INSERT INTO runs VALUES (1, 'run-0001', ?, 0, 'promoted', 't', '{}', '[]', NULL, 'x', 'x')", (FAMILY,))
+    gguf = f"/old/data/versions/{FAMILY}-v1/model.gguf"
+    old.execute("INSERT INTO versions VALUES (?, 1, 'run-0001', 0, ?, 's', 1, 1, 1, 1, 'x')", (FAMILY, gguf))
     old.executemany(
         "INSERT INTO lessons VALUES (?, ?, 'run-0001', ?, ?)",
         [(FAMILY, n, "run-0001" if n % 4 else None, None if n % 4 else "run-0001") for n in range(1, 31) if n % 7],
@@ -213,7 +237,8 @@ def test_a_ledger_of_the_first_schema_loses_nothing(tmp_path: Path) -> None:
         assert ledger.connection.execute("PRAGMA foreign_key_check").fetchall() == []
         ledger.take_in(batch("d.jsonl", *(new(number) for number in range(50, 70))))
         assert ledger.one("SELECT count(*) FROM examples") == 69
-        promote(ledger, "run-0002", 1, (new(61).id,))
+        promote(ledger, "run-0002", 2, (new(61).id,))
+        assert ledger.versions()[-1].gguf == str(tmp_path / "versions" / f"{FAMILY}-v1" / "model.gguf")
         with pytest.raises(sqlite3.IntegrityError):
             ledger.connection.execute("DELETE FROM examples WHERE seq = 1")
 

@@ -57,6 +57,17 @@ def test_the_kernel_s_way_down_a_path(path: str, kind: str) -> None:
     assert file_system_of(Path(path), TABLE) == kind
 
 
+def test_of_two_side_by_side_the_last_counts() -> None:
+    """Two mounts of one place on the same parent, as propagation makes them: the later one is on top."""
+    root, *both = (
+        "1 0 8:1 / / rw - ext4 a rw",
+        "2 1 0:2 / /box rw - nfs4 server:/a rw",
+        "3 1 8:3 / /box rw - xfs b rw",
+    )
+    assert file_system_of(Path("/box/in"), "\n".join([root, *both])) == "xfs"
+    assert file_system_of(Path("/box/in"), "\n".join([root, *reversed(both)])) == "nfs4"
+
+
 def test_a_table_that_says_nothing() -> None:
     """No table, or one without the root, is no reason to refuse."""
     assert file_system_of(Path("/a"), "") == "unknown"

@@ -71,12 +71,13 @@ FRAMES, COMMITTED = (
     '7 pwrite64(4</h/ledger.sqlite3-wal>, ""..., 24, 0) = 24',
     "7 fdatasync(4</h/ledger.sqlite3-wal>) = 0",
 )
+EMPTIED = "7 ftruncate(4</h/ledger.sqlite3-wal>, 0) = 0"
 UNLINK = '7 unlink("/h/request.json") = 0'
 
 
 def test_the_judge_knows_a_good_order() -> None:
     """Write, fsync, rename, fsync of the folder, commit, fsync of the commit, and only then something else."""
-    assert judged(WRITE, SYNC, RENAME, FOLDER, FRAMES, COMMITTED, UNLINK) == []
+    assert judged(WRITE, SYNC, RENAME, FOLDER, FRAMES, COMMITTED, EMPTIED, UNLINK) == []
 
 
 @pytest.mark.parametrize(

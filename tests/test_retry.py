@@ -158,6 +158,16 @@ def test_a_file_of_examples_from_elsewhere(thau: Invoke, home: Home, tmp_path: P
     assert answers(home) == {"0", "2"}
 
 
+def test_a_loop_of_links_in_quarantines_place(thau: Invoke, home: Home, quarantined: Path, tmp_path: Path) -> None:
+    """A copy elsewhere can be retried although `data/rejected` leads nowhere."""
+    copy = tmp_path / "copy.jsonl"
+    write_rows(copy, [rows(quarantined)[2] | {"raw": '{"instruction": "tres", "output": "3"}'}])
+    quarantined.unlink()
+    home.rejected.rmdir()
+    home.rejected.symlink_to(home.rejected.name)
+    assert thau("retry", copy)[0] == 0
+
+
 def test_a_mended_copy_does_as_well(thau: Invoke, home: Home, quarantined: Path, tmp_path: Path) -> None:
     """A copy of the file in quarantine may be edited instead, or only the rows that were mended."""
     found = rows(quarantined)
@@ -216,7 +226,7 @@ def test_nothing_mended_is_said(thau: Invoke, home: Home, quarantined: Path) -> 
     before = quarantined.read_bytes()
     code, out, _ = thau("retry", NAME)
     assert code == 0
-    assert "3 lines are as they were" in out
+    assert "as they were, and still no examples: 3." in out
     assert quarantined.read_bytes() == before
     report = json.loads(thau("retry", NAME, "--json")[1])
     assert (report["unchanged"], report["queued"], report["resolved"]) == (3, [], 0)

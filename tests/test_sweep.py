@@ -86,7 +86,7 @@ def test_a_run_that_was_never_frozen_goes_unless_it_holds_more(home: Home, ledge
 
 def test_what_cannot_be_removed_does_not_keep_the_daemon_from_starting(home: Home, ledger: Ledger) -> None:
     """A disk that refuses is logged, and the leftover goes the next time."""
-    left = put(home.logs / ".a.tmp")
+    left = put(home.rejected / ".a.tmp")
     FAILPOINTS.arm("sweep.leftover.before=eio")
     try:
         assert sweep(home, ledger) == []

@@ -46,8 +46,8 @@ class Asked:
 @contextmanager
 def only_daemon(home: Home) -> Iterator[None]:
     """Be the one daemon of a home while the block runs. Raises HomeBusyError where there is another."""
-    with open_lock(home) as handle:
-        if not lock(handle):
+    with open_lock(home) as handle, held_folder(home) as free:
+        if not (lock(handle) and free):
             holder = handle.read().strip().decode(errors="replace") or "unknown"
             raise HomeBusyError(
                 f"another daemon (process {holder}) works on {home.root}: stop it, or use another --home"
@@ -57,7 +57,17 @@ def only_daemon(home: Home) -> Iterator[None]:
         yield
 
 
-def lock(handle: IO[bytes]) -> bool:
+@contextmanager
+def held_folder(home: Home) -> Iterator[bool]:
+    """Lock the data folder as well, because people delete lock files; False where somebody else holds it."""
+    descriptor = os.open(home.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(handle: IO[bytes] | int) -> bool:
     """Take the lock, with patience for a `daemon_runs` that looks at it in this very moment."""
     for attempt in range(LOCK_ATTEMPTS):
         try:
@@ -88,10 +98,35 @@ def make_folders(home: Home) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = f"it is a link to {folder.readlink()}, which is not there" if folder.is_symlink() else error.strerror
-            raise StorageError(f"cannot make {folder}: {why}; check the owner of its parent") from error
+            raise StorageError(f"cannot make {folder}: {why_not(folder, error)}") from error
         if folder != home.queue and not os.access(folder, os.W_OK | os.X_OK):
-            raise StorageError(f"cannot write into {folder}: another user owns it; chown it, or start as that user")
+            raise StorageError(
+                f"cannot write into {folder}: its owner or mode forbids it; see ls -ld {folder}, and chown or chmod it"
+            )
+
+
+def refuse_lost_ledger(home: Home) -> None:
+    """Raise StorageError where the ledger is gone and what it knew is there: a new one would begin again, over it."""
+    if has_lost_ledger(home):
+        raise StorageError(
+            f"{home.ledger} is gone or empty, but {home.runs} or {home.versions} is not: restore it from a backup, or"
+            " move those two folders away to begin from nothing"
+        )
+
+
+def has_lost_ledger(home: Home) -> bool:
+    """Whether there are runs or versions, and no ledger that could know of them."""
+    kept = any(folder.is_dir() and any(folder.iterdir()) for folder in (home.runs, home.versions))
+    return kept and not (home.ledger.exists() and home.ledger.stat().st_size)
+
+
+def why_not(folder: Path, error: OSError) -> str:
+    """What keeps a folder from being made, and what to do."""
+    if folder.is_symlink():
+        return f"it is a link to {folder.readlink()}, which is not there; correct the link, or remove it"
+    if isinstance(error, FileExistsError):
+        return "something that is no folder has its name; move it away"
+    return f"{error.strerror}; see df, and check the owner of its parent"
 
 
 def daemon_runs(home: Home) -> bool:
@@ -127,13 +162,15 @@ def send(home: Home, request: Request, **values: Any) -> Path:
         home.control.mkdir(parents=True, exist_ok=True)
         write_durably(path, json.dumps({"request": request, **values}).encode(), "request")
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; check its owner and mode") from error
+        raise StorageError(f"cannot write {path}: {error.strerror}; see df and ls -ld {home.control}") from error
     return path
 
 
 def read_request(path: Path) -> Asked | None:
     """The request in a file, None where it holds none that this release knows."""
     try:
+        if not path.is_file():  # a pipe would be waited for, for ever
+            return None
         values = json.loads(path.read_bytes())
         request = Request(values["request"])
         return Asked(request, Resolution.from_json(values) if request is Request.RESOLVE else None)

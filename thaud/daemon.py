@@ -27,7 +27,7 @@ import structlog
 from thaud import curriculum, mounts
 from thaud.api import serve_http
 from thaud.config import Settings, systemd_environment
-from thaud.control import Request, make_folders, only_daemon, take, unreadable
+from thaud.control import Request, make_folders, only_daemon, refuse_lost_ledger, take, unreadable
 from thaud.domain import Trigger
 from thaud.errors import StorageError, ThauError
 from thaud.executor import run_step
@@ -63,6 +63,7 @@ async def serve(home: Home, settings: Settings, step: StepRunner = run_step) -> 
     mounts.refuse_network(home.data)
     with only_daemon(home):
         make_folders(home)
+        refuse_lost_ledger(home)
         set_up_logging(home)
         with closing(Voice(home, settings)) as voice, await open_ledger(home, voice) as ledger:
             sweep(home, ledger)

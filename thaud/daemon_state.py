@@ -69,7 +69,7 @@ class DaemonState:
             watching = Watching(**value["watching"]) if value["watching"] else None
             paused = tuple(Pause(**each) for each in value["paused"])
             return cls(**{**value, "watching": watching, "paused": paused})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, RecursionError) as error:
             raise ValueError(str(error)) from error
 
 

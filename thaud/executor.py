@@ -24,6 +24,8 @@ from thaud.workdir import end_survivor
 LINE_LIMIT = 1 << 20
 STDERR = "stderr.log"
 LEAST_ROOM_BYTES = 1 << 20
+EXIT_POLL_S = 0.05
+LAST_WORDS_S = 5.0  # after its end, for what of its output is still on the way
 NO_ROOM = (os.strerror(errno.ENOSPC), "no room for")  # the kernel's words, and the export's before it begins
 OnEvent = Callable[[dict[str, Any]], None]
 PACKAGE = "thaud.steps"
@@ -65,11 +67,33 @@ async def run_step(
         )
     try:
         reach("spawn.step.after")
-        await follow(child, on_event)
-        code = await child.wait()
+        code = await attend(child, on_event)
     finally:
         await end(child)
     return read_result(name, kind, workdir, code)
+
+
+async def attend(child: asyncio.subprocess.Process, on_event: OnEvent) -> int:
+    """Follow a child to its end; its exit status. What it started and left behind ends with it."""
+    following, ending = asyncio.create_task(follow(child, on_event)), asyncio.create_task(exited(child))
+    try:
+        await asyncio.wait({following, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+        code = await ending
+        kill_group(child)
+        await asyncio.wait({following}, timeout=LAST_WORDS_S)
+        return code
+    finally:
+        following.cancel()
+        ending.cancel()
+
+
+async def exited(child: asyncio.subprocess.Process) -> int:
+    """Exit status of a child. Its own `wait` would wait for all who inherited its output, perhaps for ever."""
+    while child.returncode is None:  # noqa: ASYNC110 - asyncio tells nobody else of it
+        await asyncio.sleep(EXIT_POLL_S)
+    return child.returncode
 
 
 async def follow(child: asyncio.subprocess.Process, on_event: OnEvent) -> None:
@@ -96,11 +120,16 @@ async def next_line(stdout: asyncio.StreamReader) -> bytes:
 async def end(child: asyncio.subprocess.Process) -> None:
     """Leave nothing running: SIGKILL to the group, and wait."""
     if child.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
+        kill_group(child)
+        await exited(child)
     if child.stdin is not None:
         child.stdin.close()
+
+
+def kill_group(child: asyncio.subprocess.Process) -> None:
+    """SIGKILL to a child and all that it started; its number stays theirs as long as one of them lives."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def read_result(name: str, kind: type[ResultT], workdir: Path, code: int) -> ResultT:

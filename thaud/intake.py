@@ -29,6 +29,7 @@ from thaud.dropbox import (
     Unread,
     append_rejections,
     batches,
+    counts_as_whole,
     retire,
     scan,
 )
@@ -39,8 +40,9 @@ from thaud.ledger import Ledger, NewExample, NewFile, NewRejection
 from thaud.ledger.quarantined import without_resolved
 
 WORK_S, BREATH_S = 0.05, 0.003
-COMMIT_LINES = 8_000  # of a transaction: committing them keeps the loop for about a tenth of a second
+COMMIT_LINES = 8_000  # of a transaction: committing them keeps the loop for 0.15 to 0.3 s
 COMMIT_AFTER_S = 0.5  # what was read of small files does not wait longer for the large one after them
+LONG_BATCHES = 16  # of one file (32,000 lines, or 64 MiB): a second or two
 SWEPT_FILES = 500
 log = structlog.get_logger()
 
@@ -108,8 +110,9 @@ class Intake:
 
     `done`: files as they were when the ledger said that all of them is read; thousands may stay, and each change asks
     for a scan. `swept`: what an earlier life had no time to move out of the queue is moved. `called`: whether something
-    was dropped meanwhile. `touched`: files of which something was committed since trained ones were last looked for.
-    `reading`: the file that is read, and how many lines of it were taken in.
+    was dropped meanwhile. `gave_way`: long files that were left for that; they come last. `touched`: files of which
+    something was committed since trained ones were last looked for. `reading`: the file that is read, and how many
+    lines of it were taken in.
     """
 
     def __init__(self, home: Home, settings: Settings, ledger: Ledger) -> None:
@@ -126,6 +129,7 @@ class Intake:
         self.called: Callable[[], bool] = lambda: False
         self.gathered = Gathered()
         self.touched: list[str] = []
+        self.gave_way: set[str] = set()
 
     async def take_in(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Read everything new in the drop-box, until `stopped`; returns how many lines were taken in.
@@ -147,7 +151,7 @@ class Intake:
         self.breathed_at = time.monotonic()
         self.done = {file.name: file for file in found.files if self.done.get(file.name) == file}
         self.gathered = Gathered()  # what an error left was not committed, so it is read again
-        for file in found.files:
+        for file in sorted(found.files, key=lambda each: each.name in self.gave_way):
             if file.name not in self.done and not stopped():
                 await self.breathe()
                 taken += await self.take_in_file(file, stopped)
@@ -167,7 +171,9 @@ class Intake:
         if position is not None and position.covers(file):
             self.done[file.name] = file
             return 0
-        for batch in batches(self.home.queue, file, position, self.settings.queue, quiet=self.is_quiet):
+        self.gave_way.discard(file.name)
+        found = batches(self.home.queue, file, position, self.settings.queue, quiet=self.is_quiet)
+        for number, batch in enumerate(found, 1):
             if isinstance(batch, Unread):
                 self.complain([Ignored(batch.name, batch.reason)] if not batch.gone else [])
                 break
@@ -178,10 +184,20 @@ class Intake:
             self.reading = f"{file.name}: {taken}"
             self.waiting = self.waiting or batch.unsettled
             position = batch.position
-            if stopped():
+            if stopped() or self.gives_way(file.name, number):
                 break
             await self.breathe()
         return taken
+
+    def gives_way(self, name: str, batch: int) -> bool:
+        """Whether a file that takes long is left here, so that what was dropped or asked for meanwhile need not wait.
+
+        Not a compressed one: it would be unpacked from its start again.
+        """
+        if batch < LONG_BATCHES or counts_as_whole(name) or not self.called():
+            return False
+        self.gave_way.add(name)
+        return True
 
     def is_quiet(self, file: QueueFile) -> bool:
         """Whether nobody has written to the file for a while."""
@@ -198,11 +214,6 @@ class Intake:
         if self.gathered.is_full(len(batch.items), size, self.settings.queue.batch_bytes):
             self.commit_gathered()
         self.gathered.add(name, batch, size)
-
-    def commit(self, name: str, batch: Batch, before: Position | None) -> None:
-        """One batch, at once."""
-        self.gather(name, batch, before)
-        self.commit_gathered()
 
     def commit_gathered(self) -> None:
         """The rejections of what is gathered beside, for people, then all of it into the ledger.

@@ -21,11 +21,12 @@ from thaud.config import Settings, systemd_environment
 from thaud.daemon_state import DaemonState, Pause, StateFile
 from thaud.errors import DiskFullError, StorageError
 from thaud.home import Home
-from thaud.ledger import Ledger
+from thaud.ledger import Ledger, is_older
 from thaud.systemd import notify
 
 LOOK_FOR_ROOM_S = 1.0
 ROOM_BYTES = 1 << 20
+MIGRATION_S = 3600  # systemd would end a start of more than a minute, and the next one would begin again
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = structlog.get_logger()
 
@@ -143,7 +144,10 @@ class Voice:
 async def open_ledger(home: Home, voice: Voice) -> Ledger:
     """The ledger; where there is no room to open it, as soon as there is. Raises StorageError, HomeTooNewError."""
     if home.ledger.exists() and not os.access(home.ledger, os.W_OK):
-        raise StorageError(f"cannot write {home.ledger}: another user owns it; chown it, or start as that user")
+        raise StorageError(f"cannot write {home.ledger}: its owner or mode forbids it; chown or chmod it")
+    if is_older(home.ledger):
+        log.warning("migrating", ledger=str(home.ledger), megabytes=home.ledger.stat().st_size >> 20)
+        notify(systemd_environment()[0], f"EXTEND_TIMEOUT_USEC={MIGRATION_S * 10**6}")
     while True:
         try:
             ledger = Ledger.open(home.ledger)

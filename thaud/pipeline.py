@@ -42,6 +42,7 @@ from thaud.steps.contract import (
 )
 from thaud.workdir import (
     exam_row,
+    expect_at,
     make_ready,
     place,
     probe,
@@ -132,11 +133,17 @@ class Pipeline:
         self.discard(run_id)
 
     def discard(self, run_id: str) -> None:
-        """Give back the disk that a challenger's GGUF took, whole or half written; reports and adapter stay."""
-        reach("discard.gguf.before")
-        for name in ("model.gguf", ".model.gguf.tmp"):
-            self.journal.gguf(run_id).with_name(name).unlink(missing_ok=True)
-        reach("discard.gguf.after")
+        """Give back the disk that a challenger's GGUF took, whole or half written; reports and adapter stay.
+
+        What the disk refuses to remove is swept up at the next start.
+        """
+        try:
+            reach("discard.gguf.before")
+            for name in ("model.gguf", ".model.gguf.tmp"):
+                self.journal.gguf(run_id).with_name(name).unlink(missing_ok=True)
+            reach("discard.gguf.after")
+        except OSError as error:
+            log.warning("not_discarded", run=run_id, reason=in_words(error))
 
     async def train(self, spec: RunSpec) -> None:
         """FROZEN -> TRAINED."""
@@ -164,6 +171,7 @@ class Pipeline:
         )
 
         def check(result: TrainResult) -> None:
+            expect_at(result.adapter_dir, asked.out_dir)
             probe(Path(result.adapter_dir) / "adapter_model.safetensors", result.adapter_sha256)
 
         async def hand_over() -> None:
@@ -190,6 +198,7 @@ class Pipeline:
         )
 
         def check(result: ExportResult) -> None:
+            expect_at(result.gguf, asked.out)
             probe(Path(result.gguf), result.gguf_sha256)
 
         async def hand_over() -> None:
@@ -230,6 +239,7 @@ class Pipeline:
             write_durably(items, await self.journal.rows(ids, exam_row), "rows")
 
         def check(result: ExamResult) -> None:
+            expect_at(result.answers, exam.answers)
             probe_answers(result, digest, ids)
 
         result = await self.journal.do(spec.id, folder_name, exam, ExamResult, check, hand_over)

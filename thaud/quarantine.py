@@ -65,7 +65,7 @@ def resolve(home: Home, ledger: Ledger, resolution: Resolution) -> None:
 def rewrite(ledger: LedgerReader, path: Path, taken: frozenset[str] = frozenset()) -> bool:
     """Let a file in quarantine say what the ledger says; True where it had to be changed. Raises StorageError."""
     with storage(f"write {path}"):
-        before = path.read_bytes() if path.exists() else b""
+        before = path.read_bytes() if path.is_file() else b""
         after = "".join(f"{line}\n" for line in wanted_lines(ledger, path, before, taken)).encode()
         if not after:
             reach("remove.quarantine.before")
@@ -78,8 +78,14 @@ def rewrite(ledger: LedgerReader, path: Path, taken: frozenset[str] = frozenset(
 
 def is_in_step(ledger: LedgerReader, path: Path) -> bool:
     """Whether a file in quarantine says what the ledger says. Raises OSError."""
-    before = path.read_bytes() if path.exists() else b""
+    before = path.read_bytes() if path.is_file() else b""
     return before == "".join(f"{line}\n" for line in wanted_lines(ledger, path, before, frozenset())).encode()
+
+
+def is_being_corrected(ledger: LedgerReader, path: Path) -> bool:
+    """Whether somebody put lines of their own in the place of rows, which `thau retry` pairs with what is missing."""
+    lines = lines_of(path.read_bytes()) if path.is_file() else iter(())
+    return any(read_quarantined(line) is None and not is_half(ledger, path, line) for line in lines)
 
 
 def wanted_lines(ledger: LedgerReader, path: Path, before: bytes, taken: frozenset[str]) -> Iterator[str]:
@@ -168,4 +174,4 @@ def line_of(row: RejectedRow) -> str:
 def quarantine_files(home: Home, ledger: LedgerReader) -> list[Path]:
     """The files that are in quarantine or should be."""
     due = {quarantine_path(home.rejected, file) for file in rejected_files(ledger)}
-    return sorted(due | set(home.rejected.glob("*.jsonl")))
+    return sorted(due | {path for path in home.rejected.glob("*.jsonl") if path.is_file()})

@@ -24,6 +24,7 @@ OTHERS_S = 3600.0  # the CLI writes into drop-box and control folder without a l
 OF_QUEUE = re.compile(r"\.(?:.+-[0-9a-f]{16}\.jsonl|import-[0-9a-f]{16})\.tmp\Z")
 OF_CONTROL = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.json\.tmp\Z")
 OF_TRAINED = re.compile(r"\.retire\.tmp\Z")
+OF_LOGS = re.compile(r"\.(?:cognitive_progress\.json|trained_examples\.jsonl)\.tmp\Z")
 OURS = re.compile(r"\..+\.tmp\Z")
 BEFORE_FREEZING = {"bases", "progress.ndjson"}
 log = structlog.get_logger()
@@ -51,7 +52,8 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
     yield from temporary(home.control, OF_CONTROL, now - OTHERS_S)
     yield from temporary(home.trained, OF_TRAINED, now)
     below = [each for top in (home.versions, home.runs) for each in sorted(top.rglob("*")) if each.is_dir()]
-    for folder in (home.logs, home.rejected, *below):
+    yield from temporary(home.logs, OF_LOGS, now)
+    for folder in (home.rejected, *below):
         yield from temporary(folder, OURS, now)
     for model in home.runs.glob("*/export/model.gguf"):
         run = ledger.run(model.parent.parent.name)

@@ -4,13 +4,18 @@ Owns the datagrams; the socket's address and the watchdog interval arrive from t
 """
 
 import socket
+from contextlib import suppress
 
 
 def notify(address: str | None, state: str) -> None:
-    """Send one state, e.g. `READY=1`; an address that starts with @ is an abstract socket."""
+    """Send one state, e.g. `READY=1`; an address that starts with @ is an abstract socket.
+
+    Where nobody reads, or nobody is there any more, it is not said: no service manager may hold the daemon up.
+    """
     if not address:
         return
     target = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as sender, suppress(OSError):
         sender.connect(target)
         sender.sendall(state.encode())

@@ -64,8 +64,8 @@ class Watch:
         rested = time.monotonic() - self.begun_at >= self.queue.rescan_s
         if self.watcher.healthy or (self.limited and not rested):
             return False
-        log.warning("watch_renewed", folder=str(self.home.queue))
         self.start()
+        log.warning("watch_renewed", folder=str(self.home.queue))
         return True
 
     def acknowledge(self) -> None:

@@ -132,6 +132,12 @@ def read_answers(path: Path) -> Iterator[Answer]:
             yield Answer(row["id"], row["age"], row["answer"], row["score"], row["correct"])
 
 
+def expect_at(said: str, asked: str) -> None:
+    """Raises StorageError where an artefact is not where it was asked for: this home was moved or copied since."""
+    if said != asked:
+        raise StorageError(f"it is in {said}, and is asked for in {asked}")
+
+
 def probe_answers(result: ExamResult, gguf_sha256: str, ids: Collection[str]) -> None:
     """Raises StorageError where an exam was of another model, or its answers are not those to the items asked."""
     if result.gguf_sha256 != gguf_sha256:

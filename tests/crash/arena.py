@@ -59,6 +59,7 @@ class Arena:
     resets: int = 0
     asked_at: str = ""
     said: str = ""
+    silent_until: int = 0
 
     def __enter__(self) -> Self:
         self.random = Random(self.seed)
@@ -94,6 +95,7 @@ class Arena:
         assert self.daemon is None
         self.restarts += 1
         with (self.notes / "stderr.log").open("ab") as log:
+            self.silent_until = log.tell()
             self.daemon = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "tests.crash.daemon", str(self.root)],
                 env={**self.environment, "THAU_FAILPOINTS": f"{points},trace={self.trace}"},
@@ -120,9 +122,14 @@ class Arena:
 
     def ready(self) -> bool:
         """Whether this life has its signal handlers; ViolationError where it ended instead."""
-        assert self.daemon is not None
-        if self.daemon.poll() is not None:
-            raise ViolationError(f"the daemon ended by itself ({self.daemon.returncode}): {self.last_words()}")
+        if self.dead():
+            raise ViolationError(f"the daemon ended by itself: {self.last_words()}")
+        return self.handles_signals()
+
+    def handles_signals(self) -> bool:
+        """Whether this life has its signal handlers; False where it has ended."""
+        if self.daemon is None or self.daemon.poll() is not None:
+            return False
         handled = Path(f"/proc/{self.daemon.pid}/status").read_text().partition("SigCgt:")[2].split()[0]
         return all(int(handled, 16) >> (number - 1) & 1 for number in (signal.SIGUSR1, signal.SIGTERM))
 
@@ -148,7 +155,11 @@ class Arena:
 
     def last_words(self) -> str:
         """The end of what the daemon wrote on standard error."""
-        return (self.notes / "stderr.log").read_text(encoding="utf-8", errors="replace")[-1500:]
+        return self.words()[-1500:]
+
+    def words(self) -> str:
+        """What the daemon wrote on standard error in this life, or, where it has ended, in its last one."""
+        return (self.notes / "stderr.log").read_bytes()[self.silent_until :].decode(errors="replace")
 
     # The children
 
@@ -191,20 +202,24 @@ class Arena:
 
     def command(self, *arguments: str, points: str = "", home: bool = True) -> int:
         """Run `thau` to its end; its exit status."""
+        begun = self.begin(*arguments, points=points, home=home)
+        _, self.said = begun.communicate(timeout=60)
+        if "Traceback" in self.said:
+            raise ViolationError(f"thau {' '.join(arguments)} ended in a traceback: {self.said[-1000:]}")
+        return begun.returncode
+
+    def begin(self, *arguments: str, points: str = "", home: bool = True) -> subprocess.Popen[str]:
+        """Run `thau`."""
         chosen = ("--home", str(self.root)) if home else ()
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "thaud.cli", *chosen, *arguments],
             env={**self.environment, "THAU_FAILPOINTS": f"{points},trace={self.trace}"},
             cwd=ROOT,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=60,
         )
-        self.said = done.stderr
-        if "Traceback" in self.said:
-            raise ViolationError(f"thau {' '.join(arguments)} ended in a traceback: {self.said[-1000:]}")
-        return done.returncode
 
     def passed(self, point: str) -> int:
         """How often a point was passed, by the trace."""

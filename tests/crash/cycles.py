@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.crash.arena import Arena, ViolationError
@@ -33,7 +34,6 @@ MANY = {
     "ollama.unload",
 }
 REACH_S = 20.0
-UNREACHED: dict[str, str] = {}  # point -> why this harness cannot lead there
 
 
 @dataclass
@@ -94,6 +94,8 @@ class Cycles:
             self.tally.kills["daemon"] += 1
         if random.random() < 0.3:
             arena.writer.act()
+        if random.random() < 0.2:
+            self.spoil()
         arena.writer.complete()
         self.revive(rest=random.random() < 0.25)
         self.tally.cycles += 1
@@ -104,6 +106,18 @@ class Cycles:
         if (status := self.arena.kill(signal.SIGTERM)) != 0:
             raise ViolationError(f"SIGTERM ended the daemon with {status}: {self.arena.last_words()}")
         self.tally.kills["term"] += 1
+
+    def spoil(self) -> None:
+        """What a run under way has made so far is damaged while nobody lives, as by a disk that lost power."""
+        arena = self.arena
+        if arena.daemon is not None or not arena.home.ledger.exists():
+            return
+        arena.until_nothing(arena.orphans, "the end of orphan processes", 20)
+        run = look(arena.home, lambda ledger: ledger.unfinished_run())
+        for made in ("train/adapter/adapter_model.safetensors", "export/model.gguf"):
+            path = arena.home.runs / (run.id if run else "") / made
+            if path.exists():
+                os.truncate(path, path.stat().st_size // 2)
 
     # At a point
 
@@ -127,17 +141,19 @@ class Cycles:
         self.tally.crashed[action] += 1
         arena.mood("right")
         arena.writer.complete()
+        if effect == "ledger.receive":
+            self.spoil()
         self.revive(rest=True)
         self.tally.cycles += 1
 
     def in_daemon(self, point: str, action: str, nth: int) -> None:
         """A point that the daemon passes."""
         arena = self.arena
-        lead = self.lead_to(point)
         before = arena.passed(f"{point}={action}")
+        done = arena.dead if action == "crash" else lambda: arena.passed(f"{point}={action}") > before
+        lead = self.lead_to(point, done)
         arena.arm(f"{point}={action}@{nth}")
         deadline = time.monotonic() + REACH_S
-        done = arena.dead if action == "crash" else lambda: arena.passed(f"{point}={action}") > before
         while not done():
             if time.monotonic() > deadline:
                 raise ViolationError(f"{point}={action}@{nth} was not reached within {REACH_S:.0f} s")
@@ -169,7 +185,7 @@ class Cycles:
         before = arena.passed(f"{point}={action}")
         arena.until(arena.idle, "a run's end")
         arena.arm_child(step, f"{point}={action}")
-        lead = self.lead_to(point)
+        lead = self.lead_to(point, arena.dead)
         lead()
         self.wait_for(lambda: arena.passed(f"{point}={action}") > before, 5)
         if arena.passed(f"{point}={action}") == before:
@@ -196,14 +212,16 @@ class Cycles:
             arena.writer.count += 1
             asked = f"¿Y {arena.writer.count}?", "sí"
             status = arena.command("add", *asked, points=armed)
-            arena.command("add", *asked)
+            if not point.endswith("after"):  # what had its name then is not added again: it must be there
+                arena.command("add", *asked)
             arena.writer.finish([json.dumps({"instruction": asked[0], "output": asked[1]})])
         elif effect == "file.import":
             lines = [arena.writer.valid(), arena.writer.valid()]
             source = arena.notes / "age_0_import.jsonl"
             source.write_bytes(text(lines))
             status = arena.command("import-data", str(source), points=armed)
-            arena.command("import-data", str(source))
+            if not point.endswith("after"):
+                arena.command("import-data", str(source))
             arena.writer.finish(lines)
         else:
             arena.until(arena.ready, "a ready daemon")
@@ -217,30 +235,55 @@ class Cycles:
     def at_start(self, point: str, action: str) -> None:
         """A point that is passed while the daemon starts."""
         arena = self.arena
-        effect = point.rpartition(".")[0]
-        if effect == "end.step":
-            self.leave_a_stopped_child()
-        arena.kill()
-        if effect == "sweep.leftover":
-            (arena.home.logs / ".left.json.tmp").write_text("left")
-        if effect == "file.state":
-            arena.home.state.unlink(missing_ok=True)
-        if effect == "ledger.migrate":
-            arena.empty()
-            self.oracle = Oracle(arena)
+        afterwards = self.lay_out(point.rpartition(".")[0])
         before = arena.passed(f"{point}={action}")
         arena.start(f"{point}={action}")
         self.wait_for(
             lambda: arena.dead() if action == "crash" else arena.passed(f"{point}={action}") > before, REACH_S
         )
+        afterwards()
         if action == "crash":
             self.see(point, action)
             return
-        self.wait_for(arena.dead, 0.3)
+        self.wait_for(lambda: arena.dead() or arena.handles_signals(), REACH_S)
         if arena.dead():
             status = arena.kill()
-            if status is None or status <= 0 or "Traceback" in arena.last_words()[-400:]:
+            if status is None or status <= 0 or "Traceback" in arena.words():
                 raise ViolationError(f"{point}={action} at start: {status}, {arena.last_words()}")
+
+    def lay_out(self, effect: str) -> Callable[[], None]:
+        """A dead daemon, and what the next one must find to pass a point; what is to be done when it was passed."""
+        arena = self.arena
+        if effect == "end.step":
+            self.leave_a_stopped_child()
+        arena.kill()
+        if effect == "sweep.leftover":
+            arena.home.progress.with_name(f".{arena.home.progress.name}.tmp").write_text("left")
+            return self.add_slowly()
+        if effect == "file.state":
+            arena.home.state.unlink(missing_ok=True)
+        if effect == "ledger.migrate":
+            arena.empty()
+            self.oracle = Oracle(arena)
+        return lambda: None
+
+    def add_slowly(self) -> Callable[[], None]:
+        """A `thau add` that is held between its fsync and its rename; what lets it go and sees it succeed."""
+        arena = self.arena
+        gate = arena.notes / f"gate-{arena.random.random()}"
+        arena.writer.count += 1
+        asked = f"¿Y {arena.writer.count}?", "sí"
+        adding = arena.begin("add", *asked, points=f"file.queue.between=wait:{gate}")
+        arena.until(gate.with_name(f"{gate.name}.reached").exists, "a command at its gate")
+
+        def end() -> None:
+            gate.touch()
+            _, said = adding.communicate(timeout=60)
+            if adding.returncode != 0:
+                raise ViolationError(f"thau add ended with {adding.returncode} beside a start: {said[-500:]}")
+            arena.writer.finish([json.dumps({"instruction": asked[0], "output": asked[1]})])
+
+        return end
 
     def leave_a_stopped_child(self) -> None:
         """A step that is stopped while it works, and whose daemon is killed then."""
@@ -254,6 +297,7 @@ class Cycles:
         arena.until(reached.exists, "a step at its gate")
         for pid in arena.steps():
             os.kill(pid, signal.SIGSTOP)
+            arena.until(partial(is_stopped, pid), "a stopped step")  # else its leash may be quicker
 
     def wait_for(self, condition: Callable[[], object], timeout_s: float) -> None:
         """Wait for something that need not come."""
@@ -261,8 +305,8 @@ class Cycles:
         while not condition() and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    def lead_to(self, point: str) -> Callable[[], None]:
-        """What makes a daemon pass a point."""
+    def lead_to(self, point: str, over: Callable[[], object]) -> Callable[[], None]:
+        """What makes a daemon pass a point. `over`: whether it has, or has died, so that nothing more will come."""
         arena, writer = self.arena, self.arena.writer
         effect = point.rpartition(".")[0]
         ways: dict[str, Callable[[], None]] = {
@@ -274,8 +318,8 @@ class Cycles:
             "ledger.resolve": self.correct_one,
             "file.quarantine": self.correct_one,
             "remove.quarantine": self.correct_all,
-            "clear.workdir": self.with_strangers,
-            "move.stranger": self.with_strangers,
+            "clear.workdir": partial(self.with_strangers, over),
+            "move.stranger": partial(self.with_strangers, over),
         }
         if effect in {"ledger.end_run", "discard.gguf", "ledger.note"}:
             arena.until(arena.idle, "a run's end")
@@ -314,11 +358,11 @@ class Cycles:
             raise ViolationError(f"thau retry ended with {status}: {arena.said}")
         writer.finish(mended)
 
-    def with_strangers(self) -> None:
-        """Leftovers of a ledger that somebody deleted, in the way of the next run; nothing for a dead daemon."""
+    def with_strangers(self, over: Callable[[], object]) -> None:
+        """Leftovers of a ledger that somebody deleted, in the way of the next run; nothing where all is `over`."""
         arena = self.arena
-        arena.until(lambda: arena.dead() or arena.idle(), "a run's end")
-        if arena.dead():
+        arena.until(lambda: over() or arena.idle(), "a run's end")
+        if over():
             return
         next_run = look(arena.home, lambda ledger: ledger.next_run_id())
         number = look(arena.home, lambda ledger: len(ledger.versions())) + 1
@@ -329,6 +373,12 @@ class Cycles:
         place.mkdir(exist_ok=True)
         (place / "model.gguf").write_text("of another ledger")
         arena.writer.drop_taught(8)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process stands still."""
+    threads = [each.read_text().rpartition(")")[2].split()[0] for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(threads) == {"T"}
 
 
 def lines_of(path: Path) -> int:

@@ -4,10 +4,12 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.arena import Arena, ViolationError
+from tests.crash.files import lost_files, misplaced, wrongly_handed, wrongly_made
 from thaud.config import Settings
 from thaud.domain import FINAL_STATES, RunState
 from thaud.errors import HomeError
@@ -28,6 +30,10 @@ class Oracle:
     sides: dict[str, str] = field(default_factory=dict)
     taught: dict[str, str] = field(default_factory=dict)
     whole: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    numbered: dict[int, tuple[str, str]] = field(default_factory=dict)
+    frozen: dict[str, str] = field(default_factory=dict)
+    ended: dict[str, RunState] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
 
     def look(self, *, rest: bool = False) -> None:
         """Everything, once intake has caught up; with `rest`, also what is only true when no run is under way."""
@@ -39,6 +45,8 @@ class Oracle:
         arena.until_nothing(self.forgotten, "what was asked for", 10)
         if rest:
             arena.until_nothing(self.halfway, "trained files out of the drop-box", 10)
+        arena.until_nothing(self.misplaced, "every line where it stands", 10)
+        arena.until_nothing(lambda: lost_files(arena), "users' files as they were left", 10)
         arena.until_nothing(arena.orphans, "the end of orphan processes", 20)
         arena.until_nothing(self.projected, "projections that say what the ledger says", 20)
         arena.until_nothing(self.served, "Ollama in step with the ledger", 20)
@@ -53,12 +61,15 @@ class Oracle:
 
     def look_at_ledger(self) -> None:
         """What the ledger alone can tell, at one moment."""
+        tags = OllamaServer(self.arena.ollama.url).tags().keys()
         with LedgerReader.open(self.arena.home.ledger) as ledger:
             ledger.connection.execute("BEGIN")
             self.ledger_is_whole(ledger)
             self.accepted_once(ledger)
             self.lineages(ledger)
+            self.runs(ledger)
             self.versions(ledger)
+            self.not_too_early(ledger, tags)
             ledger.connection.execute("COMMIT")
             off = miscounted(ledger)
             expect(not off, f"counts that do not add up: {off}")
@@ -110,6 +121,12 @@ class Oracle:
         expect(not (wanted - written.keys()), f"data/rejected lacks {sorted(wanted - written.keys())[:2]}")
         twice = [row for row, times in written.items() if times > 1]
         expect(not twice, f"data/rejected has {twice[:2]} twice")
+
+    def misplaced(self) -> list[str]:
+        """Files whose lines the ledger has not, each once, where they stand."""
+        with LedgerReader.open(self.arena.home.ledger) as ledger:
+            ledger.connection.execute("BEGIN")
+            return misplaced(self.arena, ledger)
 
     def halfway(self) -> list[str]:
         """Files that the ledger says have left the drop-box, and that have not, or are nowhere."""
@@ -163,6 +180,24 @@ class Oracle:
         expect(len(unfinished) <= 1, f"{unfinished} are under way at once")
         expect([run.seq for run in reversed(runs.values())] == list(range(1, len(runs) + 1)), "runs have a hole")
 
+    def runs(self, ledger: LedgerReader) -> None:
+        """What is frozen stays so and is what the steps were handed: no example twice, none of the other side."""
+        sides = self.sides
+        for run in ledger.runs(100_000):
+            expect(self.frozen.setdefault(run.id, run.spec_text) == run.spec_text, f"{run.id} was frozen otherwise")
+            expect(self.ended.get(run.id, run.state) is run.state, f"{run.id} ended as {self.ended.get(run.id)}")
+            if run.id in self.checked:
+                continue
+            taught, asked = run.spec["example_ids"], run.spec["exam_ids"]
+            expect(len(set(taught)) == len(taught), f"{run.id} has an example twice")
+            expect({sides.get(each) for each in taught} <= {"taught"}, f"{run.id} is to be taught what is held out")
+            expect({sides.get(each) for each in asked} <= {"held_out"}, f"{run.id} is asked what it is taught")
+            wrong = wrongly_handed(self.arena, run)
+            expect(wrong is None, wrong or "")
+            if run.state in FINAL_STATES:
+                self.ended[run.id] = run.state
+                self.checked.add(run.id)
+
     # 3: the ledger and its files
 
     def ledger_is_whole(self, ledger: LedgerReader) -> None:
@@ -175,6 +210,9 @@ class Oracle:
         versions = sorted(ledger.versions(FAMILY), key=lambda version: version.n)
         expect([each.n for each in versions] == list(range(1, len(versions) + 1)), "numbers of versions have a hole")
         expect(len({each.run_id for each in versions}) == len(versions), "a run has two versions")
+        for each in versions:
+            made = each.run_id, each.gguf_sha256
+            expect(self.numbered.setdefault(each.n, made) == made, f"{each.name} is another than it was")
         states = {each.run_id: ledger.run(each.run_id) for each in versions}
         for each in versions:
             run = states[each.run_id]
@@ -187,6 +225,10 @@ class Oracle:
             expect(row["id"] in with_version, f"{row['id']} was accepted without a number")
         for each in ledger.promoted_versions(FAMILY):
             expect(self.digest(Path(each.gguf)) == each.gguf_sha256, f"the file of {each.name} is not what it was")
+            if each.name not in self.checked:
+                wrong = wrongly_made(self.arena, each)
+                expect(wrong is None, wrong or "")
+                self.checked.add(each.name)
             card = Path(each.gguf).with_name("version.json")
             expect(json.loads(card.read_bytes())["name"] == each.name, f"{card} is wrong")
         promoted = ledger.promoted_versions(FAMILY)
@@ -224,17 +266,30 @@ class Oracle:
             return "cognitive_progress.json"
         return None if listed == rows else "trained_examples.jsonl"
 
+    def not_too_early(self, ledger: LedgerReader, tags: Iterable[str]) -> None:
+        """At no moment Ollama has what was not promoted. `tags` were asked for before the ledger was read."""
+        promoted = {version.name for version in ledger.promoted_versions(FAMILY)} | {FAMILY}
+        early = [tag for tag in tags if tag.partition(":")[0] not in promoted]
+        expect(not early, f"Ollama has {early}, which is not promoted")
+
     def served(self) -> str | None:
         """What Ollama has otherwise than the ledger, None where they agree."""
         with LedgerReader.open(self.arena.home.ledger) as ledger:
             promoted, champion = ledger.promoted_versions(FAMILY), ledger.champion(FAMILY)
-        tags = OllamaServer(self.arena.ollama.url).tags()
+            rows = [row for row in ledger.registrations() if row["host"] == self.arena.ollama.url]
+        server = OllamaServer(self.arena.ollama.url)
+        tags = server.tags()
         wanted = {f"{version.name}:latest" for version in promoted} | ({f"{FAMILY}:latest"} if champion else set())
         if tags.keys() != wanted:
             return f"{sorted(tags)} instead of {sorted(wanted)}"
         if champion and tags[f"{FAMILY}:latest"] != tags[f"{champion.name}:latest"]:
             return "the alias is on another version"
-        return None
+        known = {f"{row['name']}:latest" for row in rows if row["state"] == "served"}
+        if known != wanted:
+            return f"the ledger knows of {sorted(known)} instead of {sorted(wanted)}"
+        shown = {version.name: server.show(version.name) for version in promoted[-1:]}
+        made = all(shown[each.name] and each.gguf_sha256 in shown[each.name].license for each in promoted[-1:])
+        return None if made else f"{promoted[-1].name} is made of another file"
 
     # 5: leftovers
 
@@ -255,7 +310,7 @@ class Oracle:
             versions = {Path(version.gguf).parent.name for version in ledger.versions()}
             next_id = ledger.next_run_id()
         found = []
-        for folder in (home.logs, home.rejected, home.versions, home.runs):
+        for folder in (home.logs, home.rejected, home.versions, home.runs, home.trained):
             found += [str(path) for path in folder.rglob(".*.tmp") if mtime(path) < born - 0.05]
         found += [path.name for path in home.versions.iterdir() if path.name not in versions]
         found += [path.name for path in home.control.glob("*.json")]

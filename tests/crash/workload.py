@@ -21,7 +21,11 @@ BAD = ("{oops", '{"instruction": "sin respuesta"}', "[1, 2", '"text"', '{"messag
 
 @dataclass
 class Writer:
-    """One seeded writer on one drop-box. `finished` holds the ids of valid lines, `bad` the raw invalid ones."""
+    """One seeded writer on one drop-box. `finished` holds the ids of valid lines, `bad` the raw invalid ones.
+
+    `files`: the lines of each line file; `rewritten`: those of them in which lines changed places; `contents`: what
+    each file holds, byte for byte.
+    """
 
     queue: Path
     random: random.Random
@@ -31,6 +35,8 @@ class Writer:
     lines: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     halves: dict[str, str] = field(default_factory=dict)
+    rewritten: set[str] = field(default_factory=set)
+    contents: dict[str, bytes] = field(default_factory=dict)
     count: int = 0
 
     # Lines
@@ -83,6 +89,7 @@ class Writer:
         part = self.queue / f"{name}.part"
         part.write_bytes(data)
         part.rename(self.queue / name)
+        self.contents[name] = data
 
     def drop(self, most: int = 6) -> None:
         """A new file, renamed in."""
@@ -112,6 +119,20 @@ class Writer:
         with (self.queue / name).open("xb", buffering=0) as file:
             for line in lines:
                 file.write(text([line]))
+        self.files[name], self.contents[name] = lines, text(lines)
+        self.finish(lines)
+
+    def reuse(self) -> None:
+        """A new file under the name of one that has left the drop-box; both are somebody's."""
+        gone = [name for name in sorted(self.files) if not (self.queue / name).exists()]
+        if not gone:
+            self.drop()
+            return
+        name, lines = self.random.choice(gone), self.some()
+        self.contents[f"{name} before {self.count}"] = self.contents[name]
+        self.halves.pop(name, None)
+        self.rewritten.add(name)
+        self.put(name, text(lines))
         self.files[name] = lines
         self.finish(lines)
 
@@ -151,6 +172,7 @@ class Writer:
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
+        self.contents[name] += data
         return True
 
     def half(self) -> None:
@@ -180,6 +202,7 @@ class Writer:
         name = self.random.choice(whole)
         lines = [*self.files[name], *self.some(3)]
         self.random.shuffle(lines)
+        self.rewritten.add(name)
         self.put(name, text(lines))
         self.files[name] = lines
         self.finish(lines)
@@ -199,7 +222,8 @@ class Writer:
                 file.write(text(more))
         except FileNotFoundError:
             return
-        self.files[name] = [*kept, *more]
+        self.rewritten.add(name)
+        self.files[name], self.contents[name] = [*kept, *more], text([*kept, *more])
         self.finish(more)
 
     def all_known(self, lines: Iterable[str]) -> bool:
@@ -226,6 +250,7 @@ class Writer:
             self.half,
             self.complete,
             self.replace,
+            self.reuse,
             self.truncate,
             self.again,
         )

@@ -1,5 +1,6 @@
 """Ways to break a home, each for real, with what the doctor is to find."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 
@@ -14,9 +15,11 @@ from thaud.ledger import Ledger
 
 def half_written(home: Home) -> None:
     write(home.runs / "run-0001" / "export" / ".model.gguf.tmp")
-    write(home.data / ".state.json.tmp")
+    write(home.data / ".daemon.json.tmp")
+    write(home.data / ".mine.json.tmp")  # somebody else's, as the next one and that in the queue
+    write(home.logs / ".mine.log.tmp")
     aged(write(home.queue / f".added-{'0' * 16}.jsonl.tmp"))
-    write(home.queue / ".mine.jsonl.tmp")  # somebody else's: no finding, and never removed
+    write(home.queue / ".mine.jsonl.tmp")  # no finding, and never removed
 
 
 def refused_model(home: Home) -> None:
@@ -52,6 +55,10 @@ def old_progress(home: Home) -> None:
     home.progress.write_text("{}", encoding="utf-8")
 
 
+def progress_too_deep(home: Home) -> None:
+    home.progress.write_text("[" * 200_000, encoding="utf-8")
+
+
 def trained_examples_cut(home: Home) -> None:
     home.trained_examples.write_bytes(home.trained_examples.read_bytes()[:100])
 
@@ -62,6 +69,11 @@ def damaged_position(home: Home) -> None:
 
 def damaged_request(home: Home) -> None:
     write(home.control / "resolve-1.json", b"{")
+
+
+def pipe_for_quarantine(home: Home) -> None:
+    (home.rejected / "bad.jsonl").unlink()
+    os.mkfifo(home.rejected / "bad.jsonl")
 
 
 def astray_registration(home: Home) -> None:
@@ -106,8 +118,10 @@ FAULTS: dict[Callable[[Home], None], tuple[str, set[str]]] = {
     quarantine_deleted: ("quarantine_differs", set()),
     quarantine_resolved: ("quarantine_differs", set()),
     old_progress: ("projection_differs", set()),
+    progress_too_deep: ("projection_differs", set()),
     trained_examples_cut: ("projection_differs", set()),
     damaged_position: ("position_unreadable", set()),
+    pipe_for_quarantine: ("quarantine_differs", set()),
     damaged_request: ("request_unreadable", set()),
     astray_registration: ("registration_astray", set()),
     lost_examples: ("run_examples_gone", set()),
@@ -190,8 +204,36 @@ def ledger_gone(home: Home) -> None:
         path.unlink()
 
 
+def ledger_emptied(home: Home) -> None:
+    ledger_gone(home)
+    home.ledger.touch()
+
+
+def ledger_unreachable(home: Home) -> None:
+    ledger_gone(home)
+    home.ledger.mkdir()
+
+
 def deleted_progress(home: Home) -> None:
     home.progress.unlink()
+
+
+def folder_is_file(home: Home) -> None:
+    home.control.rmdir()
+    home.control.touch()
+
+
+def folder_is_loop(home: Home) -> None:
+    home.control.rmdir()
+    home.control.symlink_to(home.control.name)
+
+
+def folder_for_log(home: Home) -> None:
+    home.service_log.mkdir()
+
+
+def quarantine_being_corrected(home: Home) -> None:
+    write(home.rejected / "bad.jsonl", b'{"instruction": "mended", "output": "by hand"}\n')
 
 
 NAMED: dict[Callable[[Home], None], str] = {
@@ -210,4 +252,10 @@ NAMED: dict[Callable[[Home], None], str] = {
     requests_wait: "requests_wait",
     deleted_progress: "progress_deleted",
     ledger_gone: "ledger_gone",
+    ledger_emptied: "ledger_gone",
+    ledger_unreachable: "check_failed",
+    folder_is_file: "not_a_folder",
+    folder_is_loop: "not_a_folder",
+    folder_for_log: "not_writable",
+    quarantine_being_corrected: "quarantine_edited",
 }

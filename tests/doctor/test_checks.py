@@ -116,8 +116,8 @@ def test_every_finding_has_words_and_every_repair_a_finding() -> None:
     assert CHECKS.keys() <= CHECK_TITLES.keys()
     for name in SENTENCES:
         for language in ("es", "en"):
-            sentence, _ = say(Finding(Level.NOTE, name, "S", "D", 3), language)  # type: ignore[arg-type]
-            assert "{" not in sentence
+            said = say(Finding(Level.NOTE, name, "S", "D", 3), language)  # type: ignore[arg-type]
+            assert "{" not in "".join(said)
 
 
 def test_quick_takes_no_digests(home: Home) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.doctor import faults
 from tests.doctor.faults import FAULTS, NAMED
 from tests.doctor.kit import SETTINGS, fixed, found, snapshot_of, write
+from tests.testkit.daemon import thau
 from thaud.control import only_daemon
 from thaud.doctor import Level, examine, mend, say
 from thaud.domain import RunState
@@ -50,6 +51,41 @@ def test_a_users_own_file_in_the_queue_is_left_alone(home: Home) -> None:
     assert found(home)["queue_unread"].level is Level.WARNING
     assert set(fixed(home)) == {"queue_unread"}
     assert {path.name for path in home.queue.iterdir()} >= {".mine.jsonl.tmp", "notes.txt"}
+    assert (home.data / ".mine.json.tmp").exists()
+    assert (home.logs / ".mine.log.tmp").exists()
+
+
+@pytest.mark.parametrize("fault", [faults.ledger_gone, faults.ledger_emptied], ids=lambda fault: fault.__name__)
+def test_without_its_ledger_a_home_with_versions_stays_as_it_is(home: Home, fault: Callable[[Home], None]) -> None:
+    """Nobody begins from nothing over what is there: neither --fix nor the service nor init makes a new ledger."""
+    fault(home)
+    before = snapshot_of(home)
+    fixed(home)
+    for command in ("start", "init"):
+        refused = thau(home.root, command)
+        assert refused.returncode == 8, refused
+        assert "restore it from a backup" in refused.stderr
+    after = snapshot_of(home)
+    assert after.items() >= before.items()
+    assert after.get("data/ledger.sqlite3", b"") == b""
+
+
+def test_a_damaged_ledger_is_said_once(home: Home) -> None:
+    """However many checks it stops: the others say that they could not be made, not that all is well."""
+    faults.damaged_table(home)
+    examined = examine(home, SETTINGS, served=False)
+    said = [each.name for one in examined for each in one.findings]
+    assert said.count("ledger_damaged") == 1
+    assert "not_checked" in said
+
+
+def test_a_correction_under_way_is_left_alone(home: Home) -> None:
+    """A line that stands in a row's place is how `thau retry` pairs them: --fix adds no row beside it."""
+    faults.quarantine_being_corrected(home)
+    before = snapshot_of(home)
+    assert found(home)["quarantine_edited"].level is Level.WARNING
+    assert set(fixed(home)) == {"quarantine_edited"}
+    assert snapshot_of(home) == before
 
 
 def test_a_file_that_is_read_again_gives_nothing_twice(home: Home) -> None:

@@ -7,6 +7,7 @@ A row says itself what it corrects: its file and line. A plain example says noth
 rows that are missing in its place, where there are at least as many examples as missing rows.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ class Reader:
         self.plain: list[tuple[int, str]] = []
         self.present = self.rows_present()
         self.places = {(file, line) for file, line, _ in self.present}
-        in_quarantine = path.resolve().parent == home.rejected.resolve()
+        in_quarantine = os.path.realpath(path.parent) == os.path.realpath(home.rejected)  # a loop of links is no error
         named = {file for file, _ in self.places} | set(sources_of(home.rejected / path.name) if in_quarantine else ())
         self.open_rows = [row for file in sorted(named) for row in unresolved(ledger, file)]
         self.index = {(row.file, row.line): number for number, row in reversed(list(enumerate(self.open_rows)))}

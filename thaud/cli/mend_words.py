@@ -32,14 +32,14 @@ class MendWords:
 
 
 ES = MendWords(
-    queued="En cola: {file} ({n} líneas corregidas)",
-    resolved="{n} líneas rechazadas quedan resueltas en cuanto el servicio lea la petición.",
-    resolved_later="{n} líneas rechazadas quedarán resueltas cuando arranque el servicio (`thau start`).",
-    unchanged="{n} líneas siguen como estaban y siguen sin valer.",
+    queued="En cola: {file} (líneas corregidas: {n})",
+    resolved="Líneas rechazadas que quedan resueltas en cuanto el servicio lea la petición: {n}.",
+    resolved_later="Líneas rechazadas que quedarán resueltas cuando arranque el servicio (`thau start`): {n}.",
+    unchanged="Líneas que siguen como estaban, y siguen sin valer: {n}.",
     cut="{place}: solo se guardó el primer KiB; corrige el original y vuelve a ponerlo en la cola.",
-    done="{n} líneas ya estaban resueltas.",
-    known="{n} ejemplos ya se conocían: no se repiten.",
-    unpaired="{n} ejemplos no dicen qué línea sustituyen: están en la cola, y lo rechazado sigue en la lista.",
+    done="Líneas que ya estaban resueltas: {n}.",
+    known="Ejemplos que ya se conocían, y no se repiten: {n}.",
+    unpaired="Ejemplos que no dicen qué línea sustituyen (están en la cola, y lo rechazado sigue en la lista): {n}.",
     nothing_mended="{file}: no hay nada corregido; no se ha puesto nada en la cola.",
     mended="Arreglado: {what}",
     not_mended="Sin arreglar: {what}",
@@ -54,14 +54,14 @@ ES = MendWords(
 )
 
 EN = MendWords(
-    queued="Queued: {file} ({n} corrected lines)",
-    resolved="{n} rejected lines count as corrected as soon as the service reads the request.",
-    resolved_later="{n} rejected lines will count as corrected when the service starts (`thau start`).",
-    unchanged="{n} lines are as they were, and still no examples.",
+    queued="Queued: {file} (corrected lines: {n})",
+    resolved="Rejected lines that count as corrected as soon as the service reads the request: {n}.",
+    resolved_later="Rejected lines that will count as corrected when the service starts (`thau start`): {n}.",
+    unchanged="Lines that are as they were, and still no examples: {n}.",
     cut="{place}: only its first KiB was kept; correct the original and put it into the drop-box again.",
-    done="{n} lines were corrected before.",
-    known="{n} examples were known already: they are not repeated.",
-    unpaired="{n} examples do not say what they replace: they are queued, and what was rejected stays listed.",
+    done="Lines that were corrected before: {n}.",
+    known="Examples that were known already, and are not repeated: {n}.",
+    unpaired="Examples that do not say what they replace (they are queued, and what was rejected stays listed): {n}.",
     nothing_mended="{file}: nothing in it was corrected; nothing was queued.",
     mended="Mended: {what}",
     not_mended="Not mended: {what}",

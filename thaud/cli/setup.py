@@ -9,7 +9,7 @@ import typer
 from thaud.cli.door import Door, door_of
 from thaud.cli.toml_edit import change
 from thaud.config import Settings, initial_toml, load_settings
-from thaud.control import daemon_runs, only_daemon
+from thaud.control import daemon_runs, only_daemon, refuse_lost_ledger
 from thaud.durable import write_durably
 from thaud.errors import BaseUnavailableError, StorageError
 from thaud.home import Home
@@ -126,6 +126,7 @@ def make_folders(home: Home) -> None:
 def make_ledger(home: Home) -> None:
     """The ledger, made or brought up to date, while no daemon runs."""
     with only_daemon(home):
+        refuse_lost_ledger(home)
         Ledger.open(home.ledger).close()
 
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from thaud.config import Settings
+from thaud.control import has_lost_ledger
 from thaud.doctor import histories, homes, ledgers, leftovers
-from thaud.doctor.finding import Case, Check, Finding, Level, OnDigest, problem
-from thaud.errors import HomeError, ThauError
+from thaud.doctor.finding import Case, Check, Finding, Level, OnDigest, note, problem
+from thaud.errors import HomeError, ThauError, in_words
 from thaud.home import Home
 from thaud.ledger import LedgerReader
 
 SECOND_LOOK_S = 1.0
-FOLDERS, OPENING = "folders", "ledger"
+FOLDERS, OPENING, DAMAGED = "folders", "ledger", "ledger_damaged"
 CHECKS: Mapping[str, Check] = {
     "ledger": ledgers.check_ledger_file,
     "sense": ledgers.check_ledger_sense,
@@ -58,17 +59,29 @@ def examine(
 ) -> list[Examined]:
     """Look at everything; changes nothing. `served`: a daemon works on the home now. Never raises for what it finds."""
     found = [guarded(FOLDERS, partial(homes.check_folders, home))]
-    if not home.ledger.exists():
+    if not home.ledger.exists() or has_lost_ledger(home):
         return [*found, Examined(OPENING, (problem("ledger_gone", str(home.ledger)),))]
     try:
         ledger = LedgerReader.open(home.ledger)
     except (ThauError, sqlite3.Error) as error:
-        name = "ledger_refused" if isinstance(error, HomeError) else "ledger_damaged"
-        return [*found, Examined(OPENING, (problem(name, str(home.ledger), str(error)),))]
+        return [*found, Examined(OPENING, (problem(why_not_opened(error), str(home.ledger), str(error)),))]
     with ledger:
         case = Case(home, settings, ledger, served, quick, on_digest)
-        first = [guarded(name, partial(check, case)) for name, check in CHECKS.items()]
+        first = said_once([guarded(name, partial(check, case)) for name, check in CHECKS.items()])
         return [*found, *(looked_at_again(case, each) for each in again_where_due(case, first))]
+
+
+def why_not_opened(error: Exception) -> str:
+    """A ledger of another release, one that the place refuses, or one that is damaged."""
+    if isinstance(error, HomeError):
+        return "ledger_refused"
+    return "check_failed" if isinstance(error.__cause__, sqlite3.OperationalError) else DAMAGED
+
+
+def said_once(found: list[Examined]) -> list[Examined]:
+    """A damaged ledger stops many checks: what to do is said with the first; the others were stopped."""
+    damaged = [one.check for one in found if any(each.name == DAMAGED for each in one.findings)]
+    return [Examined(one.check, (note("not_checked"),)) if one.check in damaged[1:] else one for one in found]
 
 
 def again_where_due(case: Case, first: list[Examined]) -> list[Examined]:
@@ -99,5 +112,6 @@ def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Examined:
         found.extend(check())
     except UNFORESEEN as error:
         damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        found.append(problem("ledger_damaged" if damaged else "check_failed", name, str(error) or repr(error)))
+        said = in_words(error) if isinstance(error, OSError) else str(error) or repr(error)
+        found.append(problem(DAMAGED if damaged else "check_failed", name, said))
     return Examined(name, tuple(found))

@@ -93,8 +93,10 @@ def made_of(case: Case, version: Version) -> Iterator[Finding]:
         receipt = case.ledger.receipt(version.run_id, step)
         if receipt is None:
             yield warning("receipt_gone", version.name, f"{version.run_id}: {step}")
-        elif step == "train" and not (Path(receipt["adapter_dir"]) / "adapter_model.safetensors").is_file():
-            yield warning("adapter_gone", version.name, receipt["adapter_dir"])
+            continue
+        adapter = case.home.runs / version.run_id / "train" / "adapter"
+        if step == "train" and not (adapter / "adapter_model.safetensors").is_file():
+            yield warning("adapter_gone", version.name, str(adapter))
 
 
 def check_ollama(case: Case) -> Iterator[Finding]:

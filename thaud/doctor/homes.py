@@ -24,12 +24,14 @@ LEAST_ROOM = 1 << 20
 def check_folders(home: Home) -> Iterator[Finding]:
     """Every folder is there and can be written, and so can the files in them that THAU lives by."""
     for folder in (home.root, home.data, *home.folders()):
-        if not folder.is_dir():
+        if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+            yield problem("not_a_folder", str(folder), what_lies_at(folder))
+        elif not folder.is_dir():
             yield problem("folder_missing", str(folder), path=folder)
         elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             yield problem("not_writable", str(folder), owner_and_mode(folder))
-    for file in (home.config, home.ledger):
-        if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+    for file in (home.config, home.ledger, home.lock, home.state, home.service_log):
+        if file.exists() and not (file.is_file() and os.access(file, os.R_OK | os.W_OK)):
             yield problem("not_writable", str(file), owner_and_mode(file))
     yield from check_mount(home)
 
@@ -38,6 +40,11 @@ def check_mount(home: Home, table: str | None = None) -> Iterator[Finding]:
     """The ledger is on a disk of this machine. `table`: of mounts, this process's where it is None."""
     if mounts.is_network(kind := mounts.kind_at(home.data, table)):
         yield problem("network_ledger", str(home.data), kind)
+
+
+def what_lies_at(path: Path) -> str:
+    """What is in the place of a folder: `-> TARGET` of a link, else a mode."""
+    return f"-> {path.readlink()}" if path.is_symlink() else stat.filemode(path.lstat().st_mode)
 
 
 def owner_and_mode(path: Path) -> str:

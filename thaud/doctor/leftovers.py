@@ -15,9 +15,10 @@ from thaud.domain import RunState
 from thaud.dropbox import scan
 from thaud.home import CONFIG_NAME
 from thaud.ledger import soundness
-from thaud.quarantine import is_in_step, quarantine_files
+from thaud.quarantine import is_being_corrected, is_in_step, quarantine_files
 
 IN_FLIGHT_S = 3600.0
+OF_DATA = re.compile(r"\.daemon\.json\.tmp\Z")
 OF_CONFIG = re.compile(rf"\.{re.escape(CONFIG_NAME)}\.tmp\Z")
 OF_IMPORT = re.compile(r"\.import-[0-9a-f]{16}\.tmp\Z")
 
@@ -38,7 +39,7 @@ def left_over(case: Case, now: float) -> Iterator[Path]:
     for path in sweep.leftovers(home, case.ledger, before):
         if not case.served or path.name.endswith(".tmp"):
             yield path
-    yield from sweep.temporary(home.data, sweep.OURS, before)
+    yield from sweep.temporary(home.data, OF_DATA, before)
     yield from sweep.temporary(home.root, OF_CONFIG, now - IN_FLIGHT_S)
     yield from sweep.temporary(home.queue, OF_IMPORT, now - IN_FLIGHT_S)
 
@@ -83,7 +84,11 @@ def check_queue(case: Case) -> Iterator[Finding]:
 def check_quarantine(case: Case) -> Iterator[Finding]:
     """The files in quarantine have the lines that the ledger has as rejected, and no line that was corrected."""
     for path in quarantine_files(case.home, case.ledger):
-        if not is_in_step(case.ledger, path):
+        if is_in_step(case.ledger, path):
+            continue
+        if is_being_corrected(case.ledger, path):
+            yield warning("quarantine_edited", path.name)
+        else:
             yield problem("quarantine_differs", path.name, path=path)
 
 
@@ -106,7 +111,7 @@ def says(path: Path, wanted: object) -> bool:
     """Whether a JSON file holds this value."""
     try:
         return bool(json.loads(path.read_bytes()) == wanted)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from thaud.config import Settings
+from thaud.control import has_lost_ledger
 from thaud.doctor.examination import Examined
 from thaud.doctor.finding import Finding
 from thaud.doctor.histories import RECEIPTS
@@ -50,7 +51,7 @@ def mend(home: Home, settings: Settings, found: Sequence[Examined]) -> list[Done
     """Repair what can be repaired without risk, in the order of the checks; what was done, and what could not be."""
     findings = [(one.check, finding) for one in found for finding in one.findings]
     done = [tried(partial(make_folder, each), check, each) for check, each in findings if each.name == NO_FOLDER]
-    if not home.ledger.exists():
+    if not home.ledger.exists() or has_lost_ledger(home):
         return done  # a new one would know nothing of the runs and versions that are there
     try:
         ledger = Ledger.open(home.ledger)

@@ -32,6 +32,12 @@ BACKUP_EN = "stop the service and put a backup of the file in its place (remove 
 SENTENCES: Mapping[str, Said] = {
     # the place
     "folder_missing": by_fix("falta la carpeta {subject}", "the folder {subject} is missing", "la crea", "makes it"),
+    "not_a_folder": Said(
+        "{subject} no es una carpeta, ni lleva a ninguna ({detail})",
+        "quítalo de ahí o corrige el enlace; `thau start` crea la carpeta que falte",
+        "{subject} is no folder, nor leads to one ({detail})",
+        "move it away or correct the link; `thau start` makes a folder that is missing",
+    ),
     "not_writable": Said(
         "{subject} no se puede leer y escribir ({detail})",
         "cambia su dueño o sus permisos (chown, chmod u+rwX)",
@@ -59,9 +65,9 @@ SENTENCES: Mapping[str, Said] = {
         "make room or correct the permissions; it goes on by itself",
     ),
     "requests_wait": Said(
-        "esperan {n} peticiones al servicio",
+        "peticiones que esperan al servicio: {n}",
         "arráncalo con `thau start`",
-        "{n} requests wait for the service",
+        "requests that wait for the service: {n}",
         "start it with `thau start`",
     ),
     "request_unreadable": by_fix(
@@ -108,10 +114,10 @@ SENTENCES: Mapping[str, Said] = {
     ),
     # the ledger
     "ledger_gone": Said(
-        "falta el registro {subject}",
-        "recupéralo de una copia de seguridad; sin él, `thau start` empieza de cero",
-        "the ledger {subject} is gone",
-        "restore it from a backup; without one `thau start` begins from nothing",
+        "falta el registro {subject}, o está vacío",
+        "recupéralo de una copia de seguridad; para empezar de cero, aparta antes data/versions y data/runs",
+        "the ledger {subject} is gone or empty",
+        "restore it from a backup; to begin from nothing, move data/versions and data/runs away first",
     ),
     "ledger_refused": by_fix("{detail}", "{detail}", "lo pone al día", "brings it up to date"),
     "ledger_damaged": Said(
@@ -177,6 +183,7 @@ SENTENCES: Mapping[str, Said] = {
         "hace que se lea desde el principio, sin repetir nada",
         "has it read from its start, and nothing is stored twice",
     ),
+    "not_checked": Said("no se ha podido mirar", "", "could not be looked at", ""),
     "check_failed": Said(
         "la comprobación no pudo terminar: {detail}",
         "corrige lo que dice, y mira data/logs/thau_service.log",
@@ -328,6 +335,12 @@ SENTENCES: Mapping[str, Said] = {
         "lo rehace",
         "makes it anew",
     ),
+    "quarantine_edited": Said(
+        "data/rejected/{subject} tiene líneas puestas a mano, y le faltan otras",
+        "`thau retry {subject}` las toma; si no las quieres, borra el archivo y `thau doctor --fix` lo rehace",
+        "data/rejected/{subject} has lines that were put there by hand, and lacks others",
+        "`thau retry {subject}` takes them; else delete the file, and `thau doctor --fix` makes it anew",
+    ),
     "progress_deleted": Said(
         "{subject} se borró: la edad vuelve a 0 cuando arranque el servicio",
         "si no es lo que quieres, no lo arranques: recupera el archivo antes",
@@ -347,7 +360,8 @@ def say(finding: Finding, language: Literal["es", "en"]) -> tuple[str, str]:
     """(what was found, what to do) in a language; the second may be empty."""
     said = SENTENCES[finding.name]
     sentence, remedy = (said.es, said.es_remedy) if language == "es" else (said.en, said.en_remedy)
-    return sentence.format(subject=finding.subject, detail=finding.detail, n=finding.n), remedy
+    values = {"subject": finding.subject, "detail": finding.detail, "n": finding.n}
+    return sentence.format(**values), remedy.format(**values)
 
 
 CHECK_TITLES: Mapping[str, tuple[str, str]] = {

@@ -93,6 +93,7 @@ def append_rejections(rejected: Path, rows: Iterable[Quarantined]) -> None:
         line = row.to_line()
         by_file.setdefault(row.file, {})[line_key(line.encode())] = line
     with storage(f"write into {rejected}"):
+        rejected.mkdir(exist_ok=True)  # whoever has read it may have removed it whole
         reach("append.quarantine.before")
         for file, lines in by_file.items():
             append_missing(quarantine_path(rejected, file), lines)

@@ -6,6 +6,7 @@ about the ledger itself).
 from thaud.ledger.arrivals import NewExample, NewFile, NewRejection
 from thaud.ledger.quarantined import Rejected, RejectedRow
 from thaud.ledger.reader import FileRow, LedgerReader, RunRow
+from thaud.ledger.schema import is_older
 from thaud.ledger.writer import TRAIN_REQUESTED, Ledger
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Rejected",
     "RejectedRow",
     "RunRow",
+    "is_older",
 ]

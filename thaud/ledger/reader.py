@@ -12,7 +12,7 @@ from thaud.curriculum import Members
 from thaud.domain import Answer, Example, GraderName, Message, QueuedExample, RunState, Score, Side, Version
 from thaud.errors import HomeError, StorageError
 from thaud.ledger.arrivals import group_hash, key_of, seqs_of
-from thaud.ledger.schema import refuse_newer, refuse_older
+from thaud.ledger.schema import cannot_open, refuse_newer, refuse_older
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class LedgerReader:
     def open(cls, path: Path) -> Self:
         """Open read-only. Raises HomeError where there is no ledger, HomeTooNewError for a newer one."""
         if not path.exists():
-            raise HomeError(f"no ledger at {path}: run `thau init` first")
+            raise HomeError(f"no ledger at {path}: run `thau init`; where there was one, see `thau doctor`")
         try:
             connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10, check_same_thread=False)
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as error:
-            raise StorageError(f"cannot open {path}: {error}") from error
+            raise cannot_open(path, error) from error
         refuse_newer(found, path)
         refuse_older(found, path)
         return cls(connection, path)
@@ -321,7 +321,7 @@ class LedgerReader:
     def versions(self, family: str | None = None) -> list[Version]:
         """Accepted versions, oldest first, of one family or of all."""
         sql = "SELECT * FROM versions WHERE ? IS NULL OR family = ? ORDER BY accepted_at, family, n"
-        return [read_version(row) for row in self.connection.execute(sql, (family, family))]
+        return [read_version(row, self.path.parent) for row in self.connection.execute(sql, (family, family))]
 
     def promoted_versions(self, family: str) -> list[Version]:
         """Versions whose promotion is committed, oldest first."""
@@ -329,7 +329,7 @@ class LedgerReader:
             "SELECT versions.* FROM versions JOIN runs ON runs.id = versions.run_id"
             " WHERE versions.family = ? AND runs.state = 'promoted' ORDER BY versions.n"
         )
-        return [read_version(row) for row in self.connection.execute(sql, (family,))]
+        return [read_version(row, self.path.parent) for row in self.connection.execute(sql, (family,))]
 
     def champion(self, family: str) -> Version | None:
         """The version that the family's alias points to."""
@@ -338,7 +338,7 @@ class LedgerReader:
             " ON versions.family = aliases.family AND versions.n = aliases.n WHERE aliases.family = ?"
         )
         row = self.connection.execute(sql, (family,)).fetchone()
-        return read_version(row) if row else None
+        return read_version(row, self.path.parent) if row else None
 
     def registrations(self) -> list[dict[str, Any]]:
         """What Ollama servers are known to hold."""
@@ -382,14 +382,14 @@ def read_run(row: sqlite3.Row) -> RunRow:
     )
 
 
-def read_version(row: sqlite3.Row) -> Version:
-    """A row of `versions`."""
+def read_version(row: sqlite3.Row, folder: Path) -> Version:
+    """A row of `versions`. A file in the ledger's own folder is known from there on: a home may be moved."""
     return Version(
         family=row["family"],
         n=row["n"],
         run_id=row["run_id"],
         age=row["age"],
-        gguf=row["gguf"],
+        gguf=str(folder / row["gguf"]),
         gguf_sha256=row["gguf_sha256"],
         size_bytes=row["size_bytes"],
         accuracy=Score(row["asked"], row["correct"]),

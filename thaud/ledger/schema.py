@@ -1,6 +1,7 @@
 """Tables and migrations. `PRAGMA user_version` counts the migrations applied; each runs once, in one transaction."""
 
 import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 from thaud.errors import HomeError, HomeTooNewError, StorageError
@@ -214,6 +215,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE VIEW sightings (file, line, example_seq) AS
         SELECT sighted.file, sighted.line + examples.seq - example_seq, examples.seq FROM sighted
         JOIN examples ON examples.seq BETWEEN example_seq AND example_seq + count - 1;
+
+    -- A version's file is known from the ledger's folder on, so that a home may be moved.
+    UPDATE versions SET gguf = 'versions/' || family || '-v' || n || '/model.gguf'
+        WHERE gguf LIKE '%/versions/' || family || '-v' || n || '/model.gguf';
     """,
 )
 
@@ -226,15 +231,35 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     refuse_newer(found, path)
     connection.execute("PRAGMA foreign_keys=OFF")
+    add_functions(connection)
+    for number, script in enumerate(MIGRATIONS[found:], found + 1):
+        try:
+            reach("ledger.migrate.before")
+            connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version={number};COMMIT;")
+            reach("ledger.migrate.after")
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"cannot migrate {path} to schema {number}: {error}") from error
+    if found < len(MIGRATIONS):
+        with suppress(sqlite3.Error):  # no room yet: a later one will do
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log is as large as the ledger by now
+
+
+def is_older(path: Path) -> bool:
+    """Whether a ledger is there that will be migrated when the writer opens it, which takes a minute a million rows."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return False  # opening it says why
+    return bool(0 < found < len(MIGRATIONS))
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """The short keys, for SQL that makes or checks them. No index or view uses them, so that any SQLite reads on."""
     connection.create_function("key_of", 1, key_of, deterministic=True)
     connection.create_function("group_hash", 1, group_hash, deterministic=True)
-    for number, script in enumerate(MIGRATIONS[found:], found + 1):
-        reach("ledger.migrate.before")
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version={number};COMMIT;")
-        except sqlite3.Error as error:
-            raise StorageError(f"cannot migrate {path} to schema {number}: {error}") from error
-        reach("ledger.migrate.after")
 
 
 def refuse_older(found: int, path: Path) -> None:
@@ -242,8 +267,15 @@ def refuse_older(found: int, path: Path) -> None:
     if found < len(MIGRATIONS):
         raise HomeError(
             f"{path} has schema {found}, this THAU needs {len(MIGRATIONS)}: start the service once (`thau start`), or"
-            " run `thau doctor --fix`, and it is brought up to date"
+            " run `thau doctor --fix`, and it is brought up to date; where the service has just begun, wait for it"
         )
+
+
+def cannot_open(path: Path, error: sqlite3.Error) -> StorageError:
+    """What SQLite said of a ledger, and what to do: OperationalError is about the place, the others about the file."""
+    if isinstance(error, sqlite3.OperationalError):
+        return StorageError(f"cannot open {path}: {error}; see df and ls -l {path}")
+    return StorageError(f"cannot open {path}: {error}; `thau doctor` says what is damaged and what to do")
 
 
 def refuse_newer(found: int, path: Path) -> None:

@@ -7,11 +7,16 @@ from pathlib import Path
 from thaud.domain import RunState
 from thaud.ledger.quarantined import snapshot
 from thaud.ledger.reader import LedgerReader
+from thaud.ledger.schema import add_functions
 from thaud.ledger.writer import Ledger
 
 OF_INDEXES = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 COMPLAINTS = 20
-EXAMPLES_COUNTED = "SELECT age, side, count(*) FROM examples GROUP BY age, side"
+EXAMPLES_COUNTED = "SELECT age, side, count(*), min(received_at) FROM examples GROUP BY age, side"
+GROUPS_COUNTED = (
+    "SELECT group_hash(group_key) AS hash, count(*) FILTER (WHERE side = 'taught'),"
+    " count(*) FILTER (WHERE side = 'held_out') FROM examples GROUP BY hash ORDER BY hash"
+)
 LESSONS_COUNTED = (
     "SELECT family, age, count(*), count(taught_by), count(coalesce(taught_by, set_aside_by)) FROM lessons"
     " JOIN examples ON examples.seq = lessons.example_seq WHERE side = 'taught' GROUP BY family, age"
@@ -74,9 +79,11 @@ def unknown_examples(ledger: LedgerReader, run_id: str) -> int:
 
 
 def miscounted(ledger: LedgerReader) -> list[str]:
-    """What is kept counted (examples, lessons) and does not add up."""
+    """What is kept counted (examples, groups, lessons) and does not add up."""
+    add_functions(ledger.connection)
     kept = {
-        "examples": (EXAMPLES_COUNTED, "SELECT age, side, n FROM example_counts WHERE n > 0"),
+        "examples": (EXAMPLES_COUNTED, "SELECT age, side, n, first_at FROM example_counts WHERE n > 0"),
+        "groups": (GROUPS_COUNTED, "SELECT hash, taught, held_out FROM groups"),
         "lessons": (LESSONS_COUNTED, "SELECT family, age, tried, taught, settled FROM lesson_counts WHERE tried > 0"),
     }
     with snapshot(ledger):
@@ -128,12 +135,12 @@ def deregister(ledger: Ledger, host: str, name: str) -> None:
 
 
 def recount(ledger: Ledger) -> None:
-    """Count examples and lessons anew."""
+    """Count examples, groups and lessons anew."""
+    add_functions(ledger.connection)
     with ledger.transaction("take_in") as sql:
         sql.execute("DELETE FROM example_counts")
-        sql.execute(
-            "INSERT INTO example_counts (age, side, n, first_at)"
-            " SELECT age, side, count(*), min(received_at) FROM examples GROUP BY age, side"
-        )
+        sql.execute(f"INSERT INTO example_counts (age, side, n, first_at) {EXAMPLES_COUNTED}")
+        sql.execute("DELETE FROM groups")
+        sql.execute(f"INSERT INTO groups (hash, taught, held_out) {GROUPS_COUNTED}")
         sql.execute("DELETE FROM lesson_counts")
         sql.execute(f"INSERT INTO lesson_counts (family, age, tried, taught, settled) {LESSONS_COUNTED}")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +18,17 @@ from thaud.ledger import arrivals
 from thaud.ledger.arrivals import NewFile, key_of, seqs_of
 from thaud.ledger.quarantined import Rejected, found_by_digest
 from thaud.ledger.reader import LedgerReader
-from thaud.ledger.schema import migrate
+from thaud.ledger.schema import cannot_open, migrate
 
 TRAIN_REQUESTED = "train_requested"  # since when a run is asked for that is not frozen yet
 Clock = Callable[[], datetime]
 CACHE_KIB = 32 << 10  # an intake's transaction touches most pages of two indexes
 CHECKPOINT_PAGES = 4096  # 16 MiB of log: the next transaction touches the same pages again
+
+
+def in_folder(path: str, folder: Path) -> str:
+    """A path from a folder on, where it lies in there: what moves with its folder is found again."""
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
 def utc_now() -> datetime:
@@ -36,6 +42,8 @@ class Ledger(LedgerReader):
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock = utc_now) -> None:
         super().__init__(connection, path)
         self.clock = clock
+        names = (path, path.with_name(f"{path.name}-wal"))
+        self.opened = {name: name.stat() for name in names if name.exists()}
 
     @classmethod
     def open(cls, path: Path, clock: Clock = utc_now) -> Self:
@@ -50,7 +58,7 @@ class Ledger(LedgerReader):
             connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
-            raise StorageError(f"cannot open {path}: {error} (permission, or a disk that is full?)") from error
+            raise cannot_open(path, error) from error
         migrate(connection, path)
         connection.execute("PRAGMA foreign_keys=ON")
         return cls(connection, path, clock)
@@ -59,8 +67,9 @@ class Ledger(LedgerReader):
     def transaction(self, effect: str) -> Iterator[sqlite3.Connection]:
         """All of it or nothing; `effect` (one of failpoints.COMMITS) names its fail-points.
 
-        Raises DiskFullError, and StorageError where SQLite refuses otherwise (I/O error).
+        Raises DiskFullError, and StorageError where SQLite refuses otherwise (I/O error) or the file is another one.
         """
+        self.refuse_another()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -74,6 +83,19 @@ class Ledger(LedgerReader):
         except (sqlite3.Error, OSError) as error:
             raise self.refusal(error) from error
         reach(f"ledger.{effect}.after")
+
+    def refuse_another(self) -> None:
+        """Raise StorageError where a name stands for no file or another one: what is written now nobody would read."""
+        for name, opened in self.opened.items():
+            try:
+                same = os.path.samestat(name.stat(), opened)
+            except OSError:
+                same = False
+            if not same:
+                raise StorageError(
+                    f"{name} was removed or replaced since the service opened it: stop the service, put the ledger back"
+                    " (or a backup) where it is gone, and start it again"
+                )
 
     def refusal(self, error: sqlite3.Error | OSError) -> StorageError:
         """What kept a transaction from being written, in our words."""
@@ -219,7 +241,7 @@ class Ledger(LedgerReader):
                     version.n,
                     version.run_id,
                     version.age,
-                    version.gguf,
+                    in_folder(version.gguf, self.path.parent),
                     version.gguf_sha256,
                     version.size_bytes,
                     version.accuracy.n,

@@ -8,10 +8,14 @@ from thaud.durable import write_durably
 from thaud.steps.contract import ExportResult, ExportSpec
 
 
+def model_of(template: bytes, adapter: bytes, name: str) -> bytes:
+    """What exporting makes of an adapter."""
+    return template.replace(b"scripted", hashlib.sha256(adapter + name.encode()).hexdigest()[:8].encode(), 1)
+
+
 def work(workdir: Path, spec: ExportSpec) -> ExportResult:
     adapter = (Path(spec.adapter_dir or "") / "adapter_model.safetensors").read_bytes()
-    name = hashlib.sha256(adapter + spec.name.encode()).hexdigest()[:8]
-    model = (notes_of(workdir) / "template.gguf").read_bytes().replace(b"scripted", name.encode(), 1)
+    model = model_of((notes_of(workdir) / "template.gguf").read_bytes(), adapter, spec.name)
     write_durably(Path(spec.out), model, "gguf")
     digest = hashlib.sha256(model).hexdigest()
     return ExportResult(gguf=spec.out, gguf_sha256=digest, size_bytes=len(model), tensors=1, seconds=0.0)

@@ -8,10 +8,15 @@ from thaud.durable import make_folder, write_durably
 from thaud.steps.contract import TrainResult, TrainSpec, emit
 
 
+def weights_of(rows: bytes, spec: TrainSpec) -> bytes:
+    """What training makes of its rows."""
+    return hashlib.sha256(rows + spec.model_dump_json().encode()).hexdigest().encode()
+
+
 def work(_: Path, spec: TrainSpec) -> TrainResult:
     emit("start", total=1)
     rows = Path(spec.examples).read_bytes()
-    weights = hashlib.sha256(rows + spec.model_dump_json().encode()).hexdigest().encode()
+    weights = weights_of(rows, spec)
     make_folder(Path(spec.out_dir))
     write_durably(Path(spec.out_dir) / "adapter_model.safetensors", weights, "adapter")
     return TrainResult(
