@@ -1,5 +1,6 @@
 """Trained files leave the drop-box whole and once: within a file system, across two, and after a crash in between."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tests.dropbox_model import take_in_and_die
 from tests.seeded import freeze, promote
-from tests.testkit.box import Box, append, lines
+from tests.testkit.box import Box, append, line, lines
 from thaud.config import Queue
 from thaud.domain import Score, Side
 from thaud.dropbox import Batch, Position, batches, retire, scan
@@ -176,6 +177,39 @@ def train_all(box: Box) -> None:
     """A version that was taught everything."""
     ids = [queued.id for queued, side in box.examples if side == Side.TAUGHT]
     promote(box.ledger, freeze(box.ledger, ids, 0, box.intake.settings.family), 1, Score(2, 2), None)
+
+
+def test_a_trained_file_that_grows_comes_back(tmp_path: Path) -> None:
+    """What a program goes on appending to a file in trained/ is read: the file comes back into the drop-box."""
+    with Box(tmp_path, Queue(rescan_s=1e-6)) as box:
+        (box.queue / "a.jsonl").write_text(lines(1, 2))
+        box.look()
+        train_all(box)
+        asyncio.run(box.intake.retire_trained())
+        trained = box.home.trained / "a.jsonl"
+        append(trained, line(3))
+        box.look()
+        assert ((box.queue / "a.jsonl").read_text(), trained.exists()) == (lines(1, 2, 3), False)
+        box.look()
+        row = box.ledger.file("a.jsonl")
+        assert row is not None
+        assert (row.retired_to, sorted(box.answers)) == (None, ["1", "2", "3"])
+
+
+def test_a_trained_file_that_somebody_edits_stays(tmp_path: Path) -> None:
+    """What is no growth of what was read, or another file, is the user's own affair."""
+    with Box(tmp_path, Queue(rescan_s=1e-6)) as box:
+        for name in ("edited", "replaced", "touched"):
+            (box.queue / f"{name}.jsonl").write_text(lines(name))
+        box.look()
+        train_all(box)
+        asyncio.run(box.intake.retire_trained())
+        (box.home.trained / "edited.jsonl").write_text(lines(7, 8))
+        (tmp_path / "other").write_text(lines("replaced", 9))
+        (tmp_path / "other").rename(box.home.trained / "replaced.jsonl")
+        (box.home.trained / "touched.jsonl").touch()
+        box.look()
+        assert list(box.queue.iterdir()) == []
 
 
 def test_a_drop_box_that_is_a_link_to_another_file_system(elsewhere: Path, tmp_path: Path) -> None:

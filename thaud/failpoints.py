@@ -60,6 +60,7 @@ ACTS = (
     "append.quarantine",
     "append.progress",
     "move.trained",
+    "move.back",
     "move.gguf",
     "move.stranger",
     "discard.gguf",

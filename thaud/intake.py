@@ -30,13 +30,15 @@ from thaud.dropbox import (
     append_rejections,
     batches,
     counts_as_whole,
+    reclaim,
     retire,
     scan,
+    written_since,
 )
 from thaud.errors import StorageError
 from thaud.formats import age_from_name
 from thaud.home import Home
-from thaud.ledger import Ledger, NewExample, NewFile, NewRejection
+from thaud.ledger import FileRow, Ledger, NewExample, NewFile, NewRejection
 from thaud.ledger.quarantined import without_resolved
 
 WORK_S, BREATH_S = 0.05, 0.003
@@ -44,6 +46,7 @@ COMMIT_LINES = 8_000  # of a transaction: committing them keeps the loop for 0.1
 COMMIT_AFTER_S = 0.5  # what was read of small files does not wait longer for the large one after them
 LONG_BATCHES = 16  # of one file (32,000 lines, or 64 MiB): a second or two
 SWEPT_FILES = 500
+LOOK_BACK_SLACK_NS = 2_000_000_000  # the file system's clock may be a little behind
 log = structlog.get_logger()
 
 
@@ -129,6 +132,7 @@ class Intake:
         self.called: Callable[[], bool] = lambda: False
         self.gathered = Gathered()
         self.touched: list[str] = []
+        self.looked_back_ns, self.look_back_at = 0, 0.0
         self.gave_way: set[str] = set()
 
     async def take_in(self, stopped: Callable[[], bool] = lambda: False) -> int:
@@ -141,6 +145,7 @@ class Intake:
         if not stopped():
             await self.retire_trained(self.touched if self.swept else None)
             self.touched = []
+            self.look_back_where_due()
         return taken
 
     async def take_in_all(self, stopped: Callable[[], bool]) -> int:
@@ -300,6 +305,29 @@ class Intake:
                     return
             await self.breathe()
         self.swept = True
+
+    def look_back_where_due(self) -> None:
+        """Bring trained files back that grew since the last look: what was appended to them is to be read too."""
+        if time.monotonic() < self.look_back_at:
+            return
+        self.look_back_at, now_ns = time.monotonic() + self.settings.queue.rescan_s, time.time_ns()
+        try:
+            written = written_since(self.home.trained, self.looked_back_ns - LOOK_BACK_SLACK_NS)
+            for row in self.ledger.retired_as(written):
+                self.reclaim(row)
+        except StorageError as error:
+            self.complain([Ignored(self.home.trained.name, str(error))])
+            self.look_back_at, self.waiting = 0.0, True
+        else:
+            self.looked_back_ns = now_ns
+
+    def reclaim(self, row: FileRow) -> None:
+        """Bring one back, if it grew. Raises StorageError."""
+        assert row.retired_to is not None
+        position = Position.from_json(row.position)
+        back = reclaim(self.home.queue, self.home.trained, row.name, row.retired_to, position)
+        if back is not None:
+            log.warning("trained_file_grew", file=row.retired_to, moved_to=str(back))
 
     def retire(self, name: str) -> None:
         """Move a file out of the queue, if it still is the one that was read."""

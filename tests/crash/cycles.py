@@ -19,7 +19,7 @@ from thaud.control import Request
 
 STEP_OF = {"adapter": "train", "gguf": "export", "answers": "exam"}
 COMMAND = {"file.config", "file.queue", "file.import", "file.request"}
-AT_START = {"ledger.migrate", "file.state", "sweep.leftover", "end.step"}
+AT_START = {"ledger.migrate", "file.state", "sweep.leftover", "end.step", "move.back"}
 MANY = {
     "ledger.take_in",
     "ledger.intend",
@@ -256,7 +256,11 @@ class Cycles:
         arena = self.arena
         if effect == "end.step":
             self.leave_a_stopped_child()
+        if effect == "move.back":
+            self.train_a_file()
         arena.kill()
+        if effect == "move.back" and not arena.writer.go_on(arena.home.trained):
+            raise ViolationError("no trained file to go on with")
         if effect == "sweep.leftover":
             arena.home.progress.with_name(f".{arena.home.progress.name}.tmp").write_text("left")
             return self.add_slowly()
@@ -298,6 +302,14 @@ class Cycles:
         for pid in arena.steps():
             os.kill(pid, signal.SIGSTOP)
             arena.until(partial(is_stopped, pid), "a stopped step")  # else its leash may be quicker
+
+    def train_a_file(self) -> None:
+        """A file that has left the drop-box, all its examples being trained."""
+        arena, writer = self.arena, self.arena.writer
+        arena.until(arena.ready, "a ready daemon")
+        if not writer.gone_to(arena.home.trained):
+            writer.drop_taught(8)
+            arena.until(lambda: writer.gone_to(arena.home.trained), "a trained file")
 
     def wait_for(self, condition: Callable[[], object], timeout_s: float) -> None:
         """Wait for something that need not come."""

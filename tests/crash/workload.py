@@ -175,6 +175,23 @@ class Writer:
         self.contents[name] += data
         return True
 
+    def gone_to(self, trained: Path) -> list[str]:
+        """Our whole line files that were moved there as they are."""
+        gone = [name for name in sorted(self.files) if name not in self.halves and not (self.queue / name).exists()]
+        return [name for name in gone if holds(trained / name, self.contents[name])]
+
+    def go_on(self, trained: Path) -> bool:
+        """A line more by a program that holds a trained file open; False where there is none."""
+        for name in self.gone_to(trained)[-1:]:
+            line = self.valid()
+            with (trained / name).open("ab") as file:
+                file.write(text([line]))
+            self.contents[name] += text([line])
+            self.files[name].append(line)
+            self.finish([line])
+            return True
+        return False
+
     def half(self) -> None:
         """The first half of a line, without its end."""
         whole = [name for name in self.there() if name not in self.halves]
@@ -255,6 +272,11 @@ class Writer:
             self.again,
         )
         self.random.choice(acts)()
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there and holds this."""
+    return path.is_file() and path.read_bytes() == data
 
 
 def text(lines: Iterable[str]) -> bytes:

@@ -14,7 +14,7 @@ Owns scanning, reading in bounded pieces, quarantine and moving; refuses SQL, wa
 from thaud.dropbox.files import Ignored, QueueFile, Scan, counts_as_whole, scan
 from thaud.dropbox.position import Position
 from thaud.dropbox.reading import Batch, Unread, batches
-from thaud.dropbox.retiring import retire
+from thaud.dropbox.retiring import reclaim, retire, written_since
 from thaud.dropbox.writing import Quarantined, append_rejections, quarantine_path, write_examples
 
 __all__ = [
@@ -29,7 +29,9 @@ __all__ = [
     "batches",
     "counts_as_whole",
     "quarantine_path",
+    "reclaim",
     "retire",
     "scan",
     "write_examples",
+    "written_since",
 ]

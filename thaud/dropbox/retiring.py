@@ -72,14 +72,44 @@ def is_what_was_read(moved_to: Path, now: QueueFile) -> bool:
     return replace(as_seen(now.name, moved_to.lstat()), ctime_ns=now.ctime_ns) == now
 
 
-def put_back(moved_to: Path, path: Path) -> None:
+def put_back(moved_to: Path, path: Path) -> Path:
     """Back into the drop-box, under its name, or the next free one where somebody has it by now. Raises OSError."""
     for back in names_in(path.parent, path.name):
         with suppress(FileExistsError):
             back.hardlink_to(moved_to)
-            moved_to.unlink()
-            fsync_folder(path.parent)
-            return
+            break
+    fsync_folder(path.parent)
+    moved_to.unlink()
+    return back
+
+
+def written_since(trained: Path, since_ns: int) -> list[str]:
+    """Names of trained files that were written since a time of the system's clock. Raises StorageError."""
+    with storage(f"look into {trained}"), os.scandir(trained) as entries:
+        return [each.name for each in entries if each.stat(follow_symlinks=False).st_mtime_ns >= since_ns]
+
+
+def reclaim(queue: Path, trained: Path, name: str, moved_to: str, position: Position) -> Path | None:
+    """Bring a trained file back into the drop-box that some program went on appending to. Returns where it is now.
+
+    The kernel does not tell us of a program of another user that holds a file open, and a crash may come between a move
+    and the look after it. None, and it stays, where it did not grow, is another file, or holds something else.
+    Raises StorageError.
+    """
+    with storage(f"move {moved_to} back from {trained} to {queue}"):
+        try:
+            with opened(trained / moved_to) as descriptor:
+                now = seen(descriptor, name)
+                known = (now.device, now.inode) == (position.device, position.inode) and not counts_as_whole(name)
+                ends = (position.head_digest, position.tail_digest)
+                if not known or now.size <= position.size or digests_at(descriptor, position.offset) != ends:
+                    return None
+                reach("move.back.before")
+                back = put_back(trained / moved_to, queue / name)
+                reach("move.back.after")
+        except FileNotFoundError:
+            return None
+    return back
 
 
 def copied(path: Path, descriptor: int, now: QueueFile, trained: Path) -> Path | None:

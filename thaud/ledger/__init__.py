@@ -1,11 +1,12 @@
-"""The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), writer.py (transactions),
-arrivals.py (the rows of intake's transaction), quarantined.py (questions about rejected lines), soundness.py (questions
-about the ledger itself).
+"""The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), rows.py (their values),
+writer.py (transactions), arrivals.py (the rows of intake's transaction), quarantined.py (questions about rejected
+lines), soundness.py (questions about the ledger itself).
 """
 
 from thaud.ledger.arrivals import NewExample, NewFile, NewRejection
 from thaud.ledger.quarantined import Rejected, RejectedRow
-from thaud.ledger.reader import FileRow, LedgerReader, RunRow
+from thaud.ledger.reader import LedgerReader
+from thaud.ledger.rows import FileRow, RunRow
 from thaud.ledger.schema import is_older
 from thaud.ledger.writer import TRAIN_REQUESTED, Ledger
 

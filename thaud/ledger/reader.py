@@ -3,49 +3,16 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from thaud.curriculum import Members
-from thaud.domain import Answer, Example, GraderName, Message, QueuedExample, RunState, Score, Side, Version
+from thaud.domain import Answer, QueuedExample, Side, Version
 from thaud.errors import HomeError, StorageError
 from thaud.ledger.arrivals import group_hash, key_of, seqs_of
+from thaud.ledger.rows import FileRow, RunRow, read_answer, read_example, read_file, read_run, read_version
 from thaud.ledger.schema import cannot_open, refuse_newer, refuse_older
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A file of the drop-box, as far as it was read. `position` is the drop-box's own JSON."""
-
-    name: str
-    position: str
-    finished: bool
-    retired_to: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run and how far it is. `spec` and `report` are the JSON that the pipeline wrote."""
-
-    seq: int
-    id: str
-    family: str
-    age: int
-    state: RunState
-    trigger: str
-    spec_text: str
-    reasons: tuple[str, ...]
-    report: dict[str, Any] | None
-    created_at: str
-    changed_at: str
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """Parsed where it is asked for: it names every example, and lists of runs are looked at all the time."""
-        parsed: dict[str, Any] = json.loads(self.spec_text)
-        return parsed
 
 
 class LedgerReader:
@@ -111,7 +78,12 @@ class LedgerReader:
     def file(self, name: str) -> FileRow | None:
         """What is known of a file of the drop-box."""
         row = self.connection.execute("SELECT * FROM files WHERE name = ?", (name,)).fetchone()
-        return FileRow(row["name"], row["position"], bool(row["finished"]), row["retired_to"]) if row else None
+        return read_file(row) if row else None
+
+    def retired_as(self, names: Iterable[str]) -> list[FileRow]:
+        """The files that left the drop-box under one of these names."""
+        sql = "SELECT * FROM files WHERE retired_to IN (SELECT value FROM json_each(?))"
+        return [read_file(row) for row in self.connection.execute(sql, (json.dumps(list(names)),))]
 
     def members(self, keys: Iterable[str]) -> dict[str, Members]:
         """How many examples of each group are on each side."""
@@ -343,56 +315,3 @@ class LedgerReader:
     def registrations(self) -> list[dict[str, Any]]:
         """What Ollama servers are known to hold."""
         return [dict(row) for row in self.connection.execute("SELECT * FROM registrations ORDER BY host, name")]
-
-
-def read_example(row: sqlite3.Row) -> QueuedExample:
-    """A row of `examples`."""
-    content = json.loads(row["content"])
-    key: str = row["group_key"]
-    example = Example(
-        messages=tuple(Message.from_json(message) for message in content["messages"]),
-        tools=tuple(content.get("tools", ())),
-        age=row["age"],
-        group=key.removeprefix("group:") if key.startswith("group:") else None,
-        grader=GraderName(row["grader"]) if row["grader"] else None,
-        metadata=json.loads(row["metadata"]),
-    )
-    return QueuedExample(example, row["id"], row["age"], Side(row["side"]), row["file"], row["line"])
-
-
-def read_answer(row: sqlite3.Row) -> Answer:
-    """A row of `answers`."""
-    return Answer(row["example_id"], row["age"], row["answer"], row["score"], bool(row["correct"]))
-
-
-def read_run(row: sqlite3.Row) -> RunRow:
-    """A row of `runs`."""
-    return RunRow(
-        seq=row["seq"],
-        id=row["id"],
-        family=row["family"],
-        age=row["age"],
-        state=RunState(row["state"]),
-        trigger=row["trigger"],
-        spec_text=row["spec"],
-        reasons=tuple(json.loads(row["reasons"])),
-        report=json.loads(row["report"]) if row["report"] else None,
-        created_at=row["created_at"],
-        changed_at=row["changed_at"],
-    )
-
-
-def read_version(row: sqlite3.Row, folder: Path) -> Version:
-    """A row of `versions`. A file in the ledger's own folder is known from there on: a home may be moved."""
-    return Version(
-        family=row["family"],
-        n=row["n"],
-        run_id=row["run_id"],
-        age=row["age"],
-        gguf=str(folder / row["gguf"]),
-        gguf_sha256=row["gguf_sha256"],
-        size_bytes=row["size_bytes"],
-        accuracy=Score(row["asked"], row["correct"]),
-        examples=row["examples"],
-        accepted_at=row["accepted_at"],
-    )
