@@ -3,10 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,20 +24,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     queue.mkdir()
     trained.mkdir()
     return queue, trained
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than tmp_path: /dev/shm, or a tmpfs that root may mount."""
-    with ExitStack() as undo:
-        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
-        if folder.stat().st_dev == tmp_path.stat().st_dev:
-            mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=False, capture_output=True)
-            if mounted.returncode:
-                pytest.skip(f"NOT SHOWN: moving across file systems; there is no second one: {mounted.stderr!r}")
-            undo.callback(subprocess.run, ["umount", folder], check=True)
-        assert folder.stat().st_dev != tmp_path.stat().st_dev
-        yield folder
 
 
 def position_of(queue: Path, name: str) -> Position:

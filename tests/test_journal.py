@@ -154,6 +154,28 @@ def test_a_stranger_in_a_versions_place_is_set_aside(home: Home, ledger: Ledger)
     assert hashlib.sha256(place.read_bytes()).hexdigest() == ledger.versions()[0].gguf_sha256
 
 
+@pytest.mark.parametrize("crashed", [False, True])
+def test_versions_may_be_on_another_file_system(home: Home, ledger: Ledger, elsewhere: Path, *, crashed: bool) -> None:
+    """Where data/versions is a link to a larger disk, the model is copied there, whole, and leaves the run's folder;
+    one that a crash left in both places does so too.
+    """
+    home.versions.rmdir()
+    home.versions.symlink_to(elsewhere)
+    pipeline = make(home, ledger, ScriptedSteps())
+    if crashed:
+        spec = until(pipeline, RunState.ACCEPTED)
+        place = home.versions / "thau-nano-v1" / "model.gguf"
+        place.parent.mkdir()
+        shutil.copy(home.runs / spec.id / "export" / "model.gguf", place)
+        assert go_on(pipeline, spec) is RunState.PROMOTED
+    else:
+        assert run(pipeline) is RunState.PROMOTED
+    version = ledger.versions()[0]
+    assert hashlib.sha256(Path(version.gguf).read_bytes()).hexdigest() == version.gguf_sha256
+    assert sorted(each.name for each in elsewhere.glob("*/*")) == ["model.gguf", "version.json"]
+    assert not list(home.runs.glob("*/export/*.gguf*"))
+
+
 @pytest.mark.parametrize(
     "point", ["file.rows.before", "ledger.receive.before", "ledger.promote.before", "move.gguf.before"]
 )

@@ -4,6 +4,7 @@ Owns the shapes of the files between pipeline and steps, and who works among the
 (pipeline.py).
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +24,7 @@ from thaud.failpoints import reach
 from thaud.steps.contract import LOCK, RESULT, SPEC, ExamResult, Spec, born_at
 
 SURVIVOR_S, SURVIVOR_POLL_S = 20.0, 0.01
+COPY_BYTES = 1 << 20
 ResultT = TypeVar("ResultT", bound=Spec)
 
 
@@ -155,6 +157,8 @@ def probe_answers(result: ExamResult, gguf_sha256: str, ids: Collection[str]) ->
 def place(source: Path, target: Path, sha256: str) -> bool:
     """Move a model from its run's folder to its version's, durably; doing it again changes nothing.
 
+    `data/versions` may be another file system, a larger disk: then it is copied, and the source goes at the end.
+
     False where neither is the file that was accepted. A stranger in its place is set aside under another name.
     Raises OSError.
     """
@@ -164,11 +168,27 @@ def place(source: Path, target: Path, sha256: str) -> bool:
         make_folder(target.parent)
         set_aside(target)
         reach("move.gguf.before")
-        source.replace(target)
+        bring(source, target)
     fsync_folder(target.parent)
+    source.unlink(missing_ok=True)
     fsync_folder(source.parent)
     reach("move.gguf.after")
     return True
+
+
+def bring(source: Path, target: Path) -> None:
+    """Rename, or where that is another file system copy by temporary name and fsync. Raises OSError."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.tmp")
+        with source.open("rb") as given, temporary.open("wb") as sink:
+            shutil.copyfileobj(given, sink, COPY_BYTES)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(target)
 
 
 def set_aside(path: Path) -> None:
