@@ -1,4 +1,4 @@
-"""What every test shares: Ctrl-C as on a terminal, Hypothesis without luck or clock, a second file system."""
+"""What tests share: Ctrl-C as on a terminal, Hypothesis without luck or clock, a second file system, a drop-box."""
 
 import signal
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.testkit.box import Box
 
 # A shell ignores SIGINT for what it starts in the background, and children inherit that: tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,3 +32,16 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
             undo.callback(subprocess.run, ["umount", folder], check=True)
         assert folder.stat().st_dev != tmp_path.stat().st_dev
         yield folder
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    """A drop-box with intake and ledger behind it."""
+    with Box(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file(box: Box) -> Path:
+    """The file that most cases are about."""
+    return box.queue / "a.jsonl"

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,17 +20,6 @@ from thaud.config import Queue
 from thaud.dropbox import Batch, Unread, batches, scan
 
 NOBODY = 65534
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with Box(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def file(box: Box) -> Path:
-    return box.queue / "a.jsonl"
 
 
 # Appending

@@ -4,7 +4,7 @@ import gzip
 import os
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,6 @@ from thaud.dropbox.compressed import DamagedError, content
 Packer = Callable[[bytes], bytes]
 PACKERS: dict[str, Packer] = {"gz": gzip.compress, "zst": zstandard.ZstdCompressor(write_checksum=True).compress}
 BOTH = pytest.mark.parametrize("kind", ["gz", "zst"])
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with Box(tmp_path) as opened:
-        yield opened
 
 
 def drop(box: Box, kind: str, data: bytes, name: str = "a.jsonl") -> Path:

@@ -3,7 +3,6 @@ count, and what only looks like a control token stays text.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +43,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an undeclared tool": (json.dumps({"messages": [ASKED, CALL], "tools": [TOOL]}).encode(), "clock"),
     "a line of 2 MiB": (b'{"instruction": "' + b"x" * (2 << 20) + b'"}', "over the limit of 1048576 bytes"),
 }
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with Box(tmp_path) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("case", BAD)

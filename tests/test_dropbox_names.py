@@ -16,17 +16,6 @@ from thaud.errors import StorageError
 NOBODY = 65534
 
 
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with Box(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def file(box: Box) -> Path:
-    return box.queue / "a.jsonl"
-
-
 # Names
 
 

@@ -17,7 +17,7 @@ from thaud.home import Home
 from thaud.ledger import Ledger
 from thaud.pipeline import Pipeline
 from thaud.steps.contract import LOCK, BaseSpec
-from thaud.workdir import make_ready
+from thaud.workdir import bring, make_ready
 
 
 @pytest.fixture
@@ -174,6 +174,16 @@ def test_versions_may_be_on_another_file_system(home: Home, ledger: Ledger, else
     assert hashlib.sha256(Path(version.gguf).read_bytes()).hexdigest() == version.gguf_sha256
     assert sorted(each.name for each in elsewhere.glob("*/*")) == ["model.gguf", "version.json"]
     assert not list(home.runs.glob("*/export/*.gguf*"))
+
+
+def test_a_damaged_copy_never_costs_the_original(tmp_path: Path, elsewhere: Path) -> None:
+    """What did not arrive on the other file system as it left is not given its name, and the source stays."""
+    source = tmp_path / "model.gguf"
+    source.write_bytes(b"not what was accepted")
+    with pytest.raises(StorageError, match="SHA-256"):
+        bring(source, elsewhere / "model.gguf", "0" * 64)
+    assert source.exists()
+    assert not (elsewhere / "model.gguf").exists()
 
 
 @pytest.mark.parametrize(

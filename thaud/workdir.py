@@ -160,7 +160,7 @@ def place(source: Path, target: Path, sha256: str) -> bool:
     `data/versions` may be another file system, a larger disk: then it is copied, and the source goes at the end.
 
     False where neither is the file that was accepted. A stranger in its place is set aside under another name.
-    Raises OSError.
+    Raises OSError, and StorageError where a copy is not what was copied.
     """
     if not stands(target, sha256):
         if not stands(source, sha256):
@@ -168,7 +168,7 @@ def place(source: Path, target: Path, sha256: str) -> bool:
         make_folder(target.parent)
         set_aside(target)
         reach("move.gguf.before")
-        bring(source, target)
+        bring(source, target, sha256)
     fsync_folder(target.parent)
     source.unlink(missing_ok=True)
     fsync_folder(source.parent)
@@ -176,8 +176,11 @@ def place(source: Path, target: Path, sha256: str) -> bool:
     return True
 
 
-def bring(source: Path, target: Path) -> None:
-    """Rename, or where that is another file system copy by temporary name and fsync. Raises OSError."""
+def bring(source: Path, target: Path, sha256: str) -> None:
+    """Rename, or where that is another file system copy by temporary name and fsync.
+
+    The source is the caller's to remove, so a copy is probed before it counts. Raises OSError and StorageError.
+    """
     try:
         source.replace(target)
     except OSError as error:
@@ -188,6 +191,7 @@ def bring(source: Path, target: Path) -> None:
             shutil.copyfileobj(given, sink, COPY_BYTES)
             sink.flush()
             os.fsync(sink.fileno())
+        probe(temporary, sha256)
         temporary.replace(target)
 
 
