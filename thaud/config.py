@@ -10,9 +10,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from thaud.domain import Precision
 from thaud.errors import ConfigError
 from thaud.failpoints import SETTING as FAILPOINTS
 from thaud.home import CONFIG_NAME, Home
@@ -55,6 +56,26 @@ class Training(Section):
     batch_examples: Positive = 16
     seed: int = 0
     threads: Annotated[int, Field(ge=0)] = 0
+    strategy: Literal["auto", "fresh", "continue"] = "auto"
+    budget_minutes: Annotated[float, Field(gt=0)] = 480.0
+    rebase_every: Positive = 5
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    precision: Precision = "auto"
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+    max_memory_gib: Annotated[float, Field(ge=0)] = 0.0
+    held_back_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Annotated[int, Field(ge=0, validate_default=True)] = 0
+
+    @field_validator("patience")
+    @classmethod
+    def comes_with_what_it_waits_for(cls, patience: int, others: ValidationInfo) -> int:
+        """Early stop takes both: examples that are held back, and how long to wait for a better loss on them."""
+        share = others.data.get("held_back_share", 0.0)
+        if (share > 0) != (patience > 0):
+            raise ValueError(
+                f"training.held_back_share is {share:g}: early stopping takes both (say 0.05 and 2), and none without"
+            )
+        return patience
 
 
 class Exam(Section):
@@ -111,6 +132,9 @@ class StageOverride(Section):
     min_accuracy: Share | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     epochs: Positive | None = None
+    rank: Positive | None = None
+    alpha: Positive | None = None
+    batch_examples: Positive | None = None
 
 
 class Settings(BaseSettings):

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
+Precision = Literal["auto", "fp32", "bf16"]  # of the frozen weights and the products in training
+Strategy = Literal["fresh", "continue"]  # a new adapter, or the champion's trained on
 
 
 class GraderName(StrEnum):
@@ -187,7 +189,11 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """A frozen run: everything that decides its outcome. `example_ids` are in training order."""
+    """A frozen run: everything that decides its outcome. `example_ids` are in training order.
+
+    `parent` is the version whose adapter, with its digest, is trained on, None where the adapter is a new one;
+    `replayed` says how many of the examples its lineage knows already. `strategy_reason`: why, with the figures.
+    """
 
     id: str
     family: str
@@ -208,6 +214,14 @@ class RunSpec:
     alpha: int
     batch_examples: int
     export_kind: str
+    strategy: Strategy = "fresh"
+    strategy_reason: str = ""
+    parent: int | None = None
+    parent_sha256: str | None = None
+    replayed: int = 0
+    precision: Precision = "auto"
+    held_back_share: float = 0.0
+    patience: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,21 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from thaud.domain import Precision
 from thaud.durable import write_durably
 from thaud.errors import ThauError
 from thaud.failpoints import FAILPOINTS
 from thaud.failpoints import SETTING as FAILPOINTS_SETTING
 
 SPEC, RESULT, LOCK = "spec.json", "result.json", "child.lock"
+HELD_BACK = "held back for early stopping"  # why an example is set aside that could be trained
+CHECKPOINTS = "checkpoints"  # the folder of a step that is trained on; of use until it has its result
 LEASH_BROKEN = 75
 
 
@@ -57,7 +60,14 @@ class BaseResult(Spec):
 
 
 class TrainSpec(Spec):
-    """Train a fresh LoRA adapter. `examples` is JSONL, one {"id", "messages", "tools"?} a line, in the frozen order."""
+    """Train a LoRA adapter on a frozen base. `examples` is JSONL in the frozen order, one object a line: {"id",
+    "messages", "tools"?, "new"?}; "new" marks what no earlier version was taught.
+
+    `start_from`: the folder of the adapter to continue, whose weights have `start_sha256`; None begins a fresh one.
+    `cache`: a folder for tokens, shared by runs; None keeps none. `checkpoint_minutes`: 0 writes one after each step.
+    `patience`: epochs without a better loss on the held-back share of the examples, until it stops; 0 holds none back.
+    `max_memory_bytes`: what the step may take; 0 is all that the machine has.
+    """
 
     base_dir: str
     examples: str
@@ -70,10 +80,21 @@ class TrainSpec(Spec):
     alpha: int = 64
     batch_examples: int = 16
     threads: int = 0
+    start_from: str | None = None
+    start_sha256: str | None = None
+    cache: str | None = None
+    precision: Precision = "auto"
+    checkpoint_minutes: float = 10.0
+    max_memory_bytes: int = 0
+    held_back_share: float = 0.0
+    patience: int = 0
 
 
 class TrainResult(Spec):
-    """What training made. `set_aside` names examples that could not be trained, each with its reason."""
+    """What training made. `set_aside` names examples that could not be trained, each with its reason; `cut` those of
+    which a beginning was. `kl_to_base` is in nats a supervised token, None where nothing was new. `resumed_at` counts
+    the steps that a checkpoint spared.
+    """
 
     adapter_dir: str
     adapter_sha256: str
@@ -85,6 +106,14 @@ class TrainResult(Spec):
     seconds: float
     peak_memory_bytes: int
     set_aside: list[dict[str, str]]
+    cut: list[dict[str, str]] = []
+    tokens_per_s: float = 0.0
+    supervised_tokens_per_s: float = 0.0
+    precision: str = "fp32"
+    arrangement: str = ""
+    kl_to_base: float | None = None
+    resumed_at: int = 0
+    stopped_early: bool = False
 
 
 ExportKind = Literal["f16", "q8_0"]
@@ -133,6 +162,16 @@ class ExamResult(Spec):
     seconds: float
 
 
+class Place(NamedTuple):
+    """Which of the `size` that do one step together a process is, and of the `local_size` on this machine, from 0."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+ALONE = Place()
 SpecT = TypeVar("SpecT", bound=Spec)
 Emit = Callable[..., None]
 
@@ -210,25 +249,42 @@ def wait_passively() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str]) -> int:
-    """The body of every step's door: read the spec, work, write the result. Returns the exit code."""
-    workdir = Path(argv[1])
+def place_of_this_process() -> Place:
+    """What torchrun says in the environment of what it starts; a place alone where it did not."""
+    said = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    return Place(*(int(each) for each in said if each)) if all(said) else ALONE
+
+
+def failure_of(error: ThauError | OSError | MemoryError) -> dict[str, Any]:
+    """The result of a step that ends with an error which it understands."""
+    if isinstance(error, ThauError):
+        return {"ok": False, "error": str(error), "errno": getattr(error.__cause__, "errno", None)}
+    if isinstance(error, OSError):
+        words = f"{error.strerror}: {error.filename or 'the step'} (disk full or no permission?)"
+        return {"ok": False, "error": words, "errno": error.errno}
+    return {"ok": False, "error": "out of memory: choose a smaller size or a shorter context"}
+
+
+def conclude(workdir: Path, result: Mapping[str, Any]) -> int:
+    """Write the result of a step. Returns the exit code."""
+    write_durably(workdir / RESULT, json.dumps(result, indent=2).encode(), "result")
+    return 0 if result["ok"] else 1
+
+
+def run_step(kind: type[SpecT], work: Callable[[SpecT], Spec], argv: list[str], place: Place = ALONE) -> int:
+    """The body of every step's door: read the spec, work, write the result. Returns the exit code.
+
+    Of several processes the first holds the workdir and writes the result; the others work beside it.
+    """
+    workdir, leads = Path(argv[1]), place.rank == 0
     hold_leash()
     wait_passively()
     FAILPOINTS.arm(os.environ.get(FAILPOINTS_SETTING, ""))
-    take_workdir(workdir)
+    if leads:
+        take_workdir(workdir)
     try:
         spec = kind.model_validate_json((workdir / SPEC).read_bytes())
         result = {"ok": True, **work(spec).model_dump()}
-    except ThauError as error:
-        result = {"ok": False, "error": str(error), "errno": getattr(error.__cause__, "errno", None)}
-    except OSError as error:
-        result = {
-            "ok": False,
-            "error": f"{error.strerror}: {error.filename or 'the step'} (disk full or no permission?)",
-            "errno": error.errno,
-        }
-    except MemoryError:
-        result = {"ok": False, "error": "out of memory: choose a smaller size or a shorter context"}
-    write_durably(workdir / RESULT, json.dumps(result, indent=2).encode(), "result")
-    return 0 if result["ok"] else 1
+    except (ThauError, OSError, MemoryError) as error:
+        result = failure_of(error)
+    return conclude(workdir, result) if leads else int(not result["ok"])
