@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import unicodedata
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.testkit.chat_templates import TEMPLATES
 from tests.testkit.tiny_models import TEMPLATE, tiny_tokenizer
 from thaud.domain import Message, ToolCall
 from thaud.errors import ModelError
@@ -251,12 +253,39 @@ def test_template_without_an_end_of_turn_is_refused_for_training() -> None:
 
 
 def test_template_that_rewrites_earlier_turns_is_refused_for_training() -> None:
-    """A mask found by prefixes would lie where a turn's text depends on what follows it."""
+    """A mask found by prefixes would lie where what stands before a turn depends on what follows."""
     template = "{{ messages | length }}" + CHATML
-    with pytest.raises(ModelError, match="rewrites turn"):
+    with pytest.raises(ModelError, match="rewrites what stands before message 2"):
         Renderer(template, CONTROL).lesson(
             [Message("user", "x"), Message("assistant", "y"), Message("user", "z"), Message("assistant", "w")]
         )
+
+
+def test_thinking_is_off_in_prompts_where_it_can_be() -> None:
+    """A served prompt of a template that may think ends with empty thoughts, as with Ollama's `think: false`; `render`
+    says what the template says when it is not asked.
+    """
+    renderer = Renderer(TEMPLATES["qwen3"], CONTROL)
+    asked = [Message("user", "x")]
+    assert text_of(renderer.prompt(asked)).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert renderer.render(asked, add_generation_prompt=True).endswith("assistant\n")
+
+
+def test_turns_go_on_or_begin_afresh() -> None:
+    """Each turn comes with how many messages there are up to it, and whether what stood before it is written anew."""
+    messages, tools = CONVERSATIONS["turns"]
+    for family, fresh in (("qwen2", [True, False, False]), ("qwen3", [True, True, True])):
+        turns = list(Renderer(TEMPLATES[family], CONTROL).turns(messages, tools))
+        assert [(turn.messages, turn.fresh) for turn in turns] == list(zip((2, 4, 6), fresh, strict=True))
+        assert all(turn.pieces[-1] == Piece("<|im_end|>", control=True, supervised=True) for turn in turns)
+
+
+def test_the_date_is_what_the_clock_says() -> None:
+    """A template that tells the date asks the clock it was given, else the system's."""
+    asked = [Message("user", "x")]
+    told = Renderer(TEMPLATES["llama3"], (), clock=lambda layout: f"[{layout}]").render(asked)
+    assert "Today Date: [%d %b %Y]" in told
+    assert re.search(r"Today Date: \d\d \w+ \d{4}\n", Renderer(TEMPLATES["llama3"], ()).render(asked))
 
 
 def test_importing_it_is_light() -> None:
@@ -265,3 +294,26 @@ def test_importing_it_is_light() -> None:
     root = Path(__file__).parent.parent
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert shown.stdout.strip() == "[]"
+
+
+BLIND = (  # as TinyLlama's: no word of tools, and the header of an answer is only written after another message
+    "{% for message in messages %}{% if message.role in ('user', 'assistant') %}"
+    "{{ '<|' + message.role + '|>\n' + message.content + '</s>\n' }}{% endif %}"
+    "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_call_that_a_template_leaves_out_is_refused() -> None:
+    """Nobody is taught to say nothing where the model should have called."""
+    called = Message("assistant", "", (ToolCall("sum", {"a": 1}),))
+    conversation = (Message("user", "x"), called, Message("tool", "2"), Message("assistant", "2"))
+    with pytest.raises(ModelError, match="leaves out the tool calls of message 2"):
+        list(Renderer(BLIND, ("</s>",)).turns(conversation))
+    (turn,) = Renderer(BLIND, ("</s>",)).turns((conversation[0], conversation[3]))
+    assert [piece.text for piece in turn.pieces if piece.supervised] == ["2", "</s>"]
+
+
+def test_a_header_is_never_learned() -> None:
+    """Where a template writes none before a first message, that message cannot be told from its header."""
+    with pytest.raises(ModelError, match="no header before message 1"):
+        list(Renderer(BLIND, ("</s>",)).turns((Message("assistant", "hola"), Message("user", "x"))))

@@ -85,6 +85,11 @@ class Home:
         return self.data / "runs"
 
     @property
+    def cache(self) -> Path:
+        """Tokens of examples, shared by runs. May be deleted: it is made again."""
+        return self.data / "cache"
+
+    @property
     def versions(self) -> Path:
         """A folder for each accepted version, with its GGUF."""
         return self.data / "versions"

@@ -10,7 +10,7 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -44,14 +44,36 @@ class Piece(NamedTuple):
     supervised: bool
 
 
-class Renderer:
-    """One chat template. `control_tokens` are the tokenizer's special tokens, less VISIBLE_TAGS."""
+class Turn(NamedTuple):
+    """What an assistant turn adds to the lesson of the turn before it, or to none where it is `fresh`: there the
+    template writes the conversation so far otherwise than in that lesson (Qwen3 drops the thoughts of earlier turns).
 
-    def __init__(self, template: str, control_tokens: Iterable[str], bos: str = "", eos: str = "") -> None:
+    messages: how many of the conversation's messages there are up to and with this turn. Its last piece is the control
+    token that ends it.
+    """
+
+    messages: int
+    fresh: bool
+    pieces: list[Piece]
+
+
+class Renderer:
+    """One chat template. `control_tokens` are the tokenizer's special tokens, less VISIBLE_TAGS; `clock` is what a
+    template that tells the date asks, with a format as strftime has it.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        control_tokens: Iterable[str],
+        bos: str = "",
+        eos: str = "",
+        clock: Callable[[str], str] = time.strftime,
+    ) -> None:
         self.template = template
         longest_first = sorted(set(control_tokens) - VISIBLE_TAGS, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._given = {"bos_token": bos, "eos_token": eos, "strftime_now": clock}
 
     @cached_property
     def _compiled(self) -> "Template":
@@ -71,38 +93,80 @@ class Renderer:
         return self._fill(*_plain(messages, tools), generation=add_generation_prompt)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
-        """The conversation so far and the assistant's header: what generation goes on from."""
+        """The conversation so far and the assistant's header: what generation goes on from.
+
+        A template that can have thinking switched off (`enable_thinking`: Qwen3) has it off, as with Ollama's `think`.
+        """
         rows, tool_rows, marker = self._guard(messages, tools)
-        text = self._fill(rows, tool_rows, generation=True)
+        text = self._fill(rows, tool_rows, generation=True, enable_thinking=False)
         return list(self._pieces(text, marker, supervised=False))
 
     def lesson(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
         """The whole conversation; supervised is what each assistant turn says, its end-of-turn token included.
 
-        A supervised stretch is encoded apart from the header before it, as in generation. Raises ModelError where the
-        template refuses the conversation, or rewrites earlier turns, or ends a turn without a control token.
+        Raises ModelError where the template refuses the conversation, or rewrites earlier turns, or ends a turn without
+        a control token.
         """
         rows, tool_rows, marker = self._guard(messages, tools)
-        text = self._fill(rows, tool_rows, generation=False)
+        text = self._fill(rows, tool_rows, generation=False, enable_thinking=False)
         pieces: list[Piece] = []
         at = 0
-        for turn in (number for number, message in enumerate(messages) if message.role == "assistant"):
-            start, end = self._said(rows, tool_rows, turn, text)
-            pieces += self._pieces(text[at:start], marker, supervised=False)
-            pieces += self._pieces(text[start:end], marker, supervised=True)
-            at = end
+        for turn, whole in self._turns(rows, tool_rows, marker):
+            if not text.startswith(whole):
+                raise ModelError(f"the chat template rewrites message {turn.messages} when others follow")
+            pieces += turn.pieces
+            at = len(whole)
         return [*pieces, *self._pieces(text[at:], marker, supervised=False)]
 
-    def _said(self, rows: list[Any], tools: list[Any], turn: int, text: str) -> tuple[int, int]:
-        """Where, in the whole text, an assistant turn begins after its header and ends after its last control token."""
-        header = self._fill(rows[:turn], tools, generation=True)
-        whole = self._fill(rows[: turn + 1], tools, generation=False)
-        if not (whole.startswith(header) and text.startswith(whole)):
-            raise ModelError(f"the chat template rewrites turn {turn + 1} depending on its neighbours")
+    def turns(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Iterator[Turn]:
+        """The assistant's turns in order, each after what a server would show before it was said; supervised is what it
+        says, its end-of-turn token included. What follows the last one is left out.
+
+        A supervised stretch is encoded apart from the header before it, as in generation. Raises ModelError, perhaps
+        after some turns, where the template refuses the conversation or a turn cannot be told from its header.
+        """
+        return (turn for turn, _ in self._turns(*self._guard(messages, tools)))
+
+    def _turns(self, rows: list[Any], tools: list[Any], marker: str) -> Iterator[tuple[Turn, str]]:
+        """Each turn, and its lesson's text up to its end."""
+        before = ""
+        for number in (number for number, row in enumerate(rows) if row["role"] == "assistant"):
+            start, whole = self._said(rows, tools, number)
+            fresh = not before or len(before) > start or not whole.startswith(before)
+            at = 0 if fresh else len(before)
+            shown = self._pieces(whole[at:start], marker, supervised=False)
+            said = self._pieces(whole[start:], marker, supervised=True)
+            yield Turn(number + 1, fresh, [*shown, *said]), whole
+            before = whole
+
+    def _said(self, rows: list[Any], tools: list[Any], number: int) -> tuple[int, str]:
+        """Where an assistant's message begins after its header, and the text up to the control token that ends it.
+
+        Its header is that of a served prompt; where it says its thoughts, that of a prompt with thinking switched on.
+        Refused are templates that show no calls (TinyLlama's, plain ChatML), for silence would be learned in their
+        place, and those that write no header before a first message, for it would be.
+        """
+        for thinking in (False, True):
+            header = self._fill(rows[:number], tools, generation=True, enable_thinking=thinking)
+            whole = self._fill(rows[: number + 1], tools, generation=False, enable_thinking=thinking)
+            if whole.startswith(header):
+                break
+        else:
+            raise ModelError(
+                f"the chat template rewrites what stands before message {number + 1} once that is said, "
+                "so that no server would show it like that"
+            )
+        without = {key: value for key, value in rows[number].items() if key != "tool_calls"}
+        if "tool_calls" in rows[number] and whole == self._fill(
+            [*rows[:number], without], tools, generation=False, enable_thinking=thinking
+        ):
+            raise ModelError(f"the chat template leaves out the tool calls of message {number + 1}")
+        if not number and header == self._fill([], tools, generation=False):
+            raise ModelError("the chat template writes no header before message 1")
         ends = [found.end() for found in self._control.finditer(whole, len(header))]
         if not ends:
             raise ModelError("the chat template ends the assistant's turn without a control token")
-        return len(header), ends[-1]
+        return len(header), whole[: ends[-1]]
 
     def _guard(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
@@ -130,12 +194,17 @@ class Renderer:
                 yield Piece(found[0], control=True, supervised=supervised)
                 at = found.end()
 
-    def _fill(self, rows: list[Any], tools: list[Any], *, generation: bool) -> str:
+    def _fill(self, rows: list[Any], tools: list[Any], *, generation: bool, **switches: bool) -> str:
         from jinja2 import TemplateError  # noqa: PLC0415 - keeps this module light
 
         try:
             return self._compiled.render(
-                messages=rows, tools=tools or None, documents=None, add_generation_prompt=generation, **self._tokens
+                messages=rows,
+                tools=tools or None,
+                documents=None,
+                add_generation_prompt=generation,
+                **self._given,
+                **switches,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise ModelError(f"the chat template refuses this conversation: {error}") from error

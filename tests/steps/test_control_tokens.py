@@ -13,7 +13,7 @@ from thaud.steps.contract import ExportSpec
 from thaud.steps.export.writer import write_gguf
 from thaud.steps.llama import LlamaModel
 from thaud.steps.tokenizer import BaseTokenizer, read_tokenizer
-from thaud.steps.train.data import prepare
+from thaud.steps.train.data import Row, prepare
 
 CONTEXT = 512
 
@@ -58,7 +58,7 @@ def test_in_training(tokenizer: BaseTokenizer) -> None:
     def lesson(text: str) -> list[int]:
         said = Message("assistant", text + "!")
         example = Example((Message("system", text), Message("user", text), said, Message("user", text), said))
-        (made,), _ = prepare([("x", example)], tokenizer, 4096)
+        (made,) = prepare([Row("x", example)], tokenizer, 4096).lessons
         return list(made.ids)
 
     assert control_ids(tokenizer, lesson("hola")).total() > 0

@@ -46,11 +46,18 @@ def reduce_parameters(parameters: Any, name: str) -> dict[str, Any]:
 
 
 def reduce_property(schema: Any, key: str) -> dict[str, Any]:
-    """One property: what both servers keep of it."""
+    """One property: what both servers keep of it. To Go `items` is an untyped value, whose objects it writes by key."""
     if not isinstance(schema, dict):
         raise MalformedError(f"the property {excerpt(key)} of a tool is {described(schema)}: use an object")
     kept = ((field, schema.get(field)) for field in ("type", "items", "description", "enum"))
-    return {field: value for field, value in kept if value not in (None, "", [], {})}
+    return {field: by_key(value) for field, value in kept if value not in (None, "", [], {})}
+
+
+def by_key(value: Any) -> Any:
+    """A JSON value with the keys of all its objects in order."""
+    if isinstance(value, dict):
+        return {key: by_key(value[key]) for key in sorted(value)}
+    return [by_key(each) for each in value] if isinstance(value, list) else value
 
 
 def read_tools(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

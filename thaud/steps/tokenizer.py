@@ -6,6 +6,7 @@ Owns the reading of tokenizer.json, tokenizer_config.json and chat_template.jinj
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,8 +60,10 @@ class BaseTokenizer:
 
     @cached_property
     def renderer(self) -> Renderer:
-        """The renderer of this base's template."""
-        return Renderer(self.template, self.control, self.special("bos") or "", self.special("eos") or "")
+        """The renderer of this base's template. Where the template tells the date (Llama 3's), it is always the same:
+        what is trained must not depend on the day on which it is.
+        """
+        return Renderer(self.template, self.control, self.special("bos") or "", self.special("eos") or "", one_day)
 
     @cached_property
     def _native(self) -> "Tokenizer":
@@ -85,6 +88,11 @@ class BaseTokenizer:
     def encode_all(self, pieces: Iterable[Piece]) -> list[int]:
         """Token ids of pieces in order."""
         return [number for piece in pieces for number in self.encode(piece)]
+
+
+def one_day(layout: str) -> str:
+    """The day that Llama 3's own template falls back on, as strftime writes it: 26 Jul 2024."""
+    return time.strftime(layout, time.strptime("2024-07-26", "%Y-%m-%d"))
 
 
 def read_tokenizer(folder: Path) -> BaseTokenizer:
