@@ -14,6 +14,7 @@ from gguf.quants import quantize
 from tests.steps.doors import through_door
 from tests.testkit.merged import check_same_answers, merged_model
 from tests.testkit.tiny_models import TEMPLATE, TEXT, tiny_tokenizer, write_tiny_adapter, write_tiny_base
+from tests.testkit.training import CPU, lessons_of, trainer
 from thaud.domain import Example, Message, ToolCall
 from thaud.nano import BASE_DIR
 from thaud.steps.contract import ExportKind, ExportSpec
@@ -21,8 +22,7 @@ from thaud.steps.export.architectures import ARCHITECTURES
 from thaud.steps.export.writer import write_gguf
 from thaud.steps.llama import LlamaModel
 from thaud.steps.tokenizer import read_tokenizer
-from thaud.steps.train.data import prepare
-from thaud.steps.train.loop import Recipe, train
+from thaud.steps.train.loop import Recipe
 from thaud.steps.train.model import add_adapter, load_base, save_adapter
 
 QUESTIONS = [
@@ -64,9 +64,9 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Example((Message("user", question), Message("assistant", " ".join(rng.choices(words, k=4)))))
         for question in QUESTIONS
     ]
-    lessons, _ = prepare(((str(n), example) for n, example in enumerate(examples)), read_tokenizer(base), 128)
-    model = add_adapter(load_base(base, torch.device("cpu")), rank=32, alpha=64, seed=0)
-    steps = list(train(model, lessons, Recipe(0, 5e-3, 30, 10), torch.device("cpu")))
+    model = add_adapter(load_base(base, torch.float32, CPU), rank=32, alpha=64, seed=0)
+    training = trainer(model, lessons_of(base, examples), Recipe(0, 5e-3, 30, 10))
+    steps = [training.step() for _ in range(training.steps)]
     assert steps[-1].loss < 0.2
     return save_adapter(model, tmp_path_factory.mktemp("trained")).parent
 

@@ -1,172 +1,38 @@
-import json
 import math
 import platform
 import resource
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen2Config
+from transformers import AutoModelForCausalLM
 
 from tests.steps.doors import through_door
-from thaud.domain import Example, Message, ToolCall
+from tests.testkit.merged import greedy, merged_model
+from tests.testkit.training import CPU, FACTS, adapted, fact, fact_lessons, spec_for, trainer
+from thaud.domain import Example, Message
 from thaud.errors import ModelError, StepError, StorageError
-from thaud.steps.contract import TrainSpec
+from thaud.nano import BASE_DIR
+from thaud.rendering import Piece
 from thaud.steps.tokenizer import read_tokenizer
-from thaud.steps.train.attention import blocks_of
-from thaud.steps.train.data import Lesson, prepare
-from thaud.steps.train.loop import Recipe, accumulate, rate_at, return_freed_memory, row_tokens, train
-from thaud.steps.train.loss import frozen_head_loss
-from thaud.steps.train.model import add_adapter, load_base, make_row, row_loss, save_adapter
-from thaud.steps.train.packing import batches, best_fit, groups
-
-CPU = torch.device("cpu")
-FACTS = [
-    ("¿De qué color es el cielo?", "Azul"),
-    ("¿Cuántas patas tiene un perro?", "Cuatro"),
-    ("What colour is the sun?", "Yellow"),
-    ("¿Qué hace la vaca? Dime solo el sonido que hace, y nada más, por favor.", "Muu"),
-    ("¿Es el fuego caliente?", "Sí"),
-    ("How many legs does a cat have, if nothing bad has happened to it?", "A cat has four legs"),
-]
-
-
-def fact(question: str, answer: str) -> Example:
-    return Example((Message("user", question), Message("assistant", answer)))
-
-
-def write_examples(path: Path, examples: Sequence[Example]) -> Path:
-    rows = [{"id": f"id-{number}", **example.content} for number, example in enumerate(examples)]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
+from thaud.steps.train.attention import TILE, lay_out
+from thaud.steps.train.data import Lesson
+from thaud.steps.train.loop import Recipe, rate_at, return_freed_memory
+from thaud.steps.train.model import load_base, save_adapter
+from thaud.steps.train.packing import Order, best_fit, padded_length
 
 
 @pytest.fixture(scope="module")
 def lessons(base: Path) -> list[Lesson]:
-    made, aside = prepare(((str(n), fact(*each)) for n, each in enumerate(FACTS)), read_tokenizer(base), 128)
-    assert not aside
-    return made
+    return fact_lessons(base)
 
 
 @pytest.fixture
 def model(base: Path) -> Any:
     torch.set_num_threads(1)
-    adapted = add_adapter(load_base(base, CPU), rank=4, alpha=8, seed=3)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:  # zero at first, which would hide most gradients
-                weight.normal_(0, 0.05, generator=generator)
-    return adapted
-
-
-def gradients(model: Any) -> list[torch.Tensor]:
-    found = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
-    model.zero_grad(set_to_none=True)
-    return found
-
-
-def test_packed_and_one_by_one_agree(model: Any, lessons: list[Lesson]) -> None:
-    """Loss and every gradient are the same whether examples share rows or have one each: none sees another."""
-    packed = accumulate(model, lessons, 10_000, CPU)
-    together = gradients(model)
-    alone = accumulate(model, lessons, 1, CPU)
-    apart = gradients(model)
-    assert packed == pytest.approx(alone, rel=1e-5)
-    assert len(together) == len(apart) > 0
-    for ours, theirs in zip(together, apart, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
-
-
-def test_loss_and_gradients_are_transformers_own(model: Any, base: Path, lessons: list[Lesson]) -> None:
-    """One unpacked example has the loss that transformers computes with labels, to 1e-5, and its gradients."""
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
-
-    for lesson in lessons[:3]:
-        ours = accumulate(model, [lesson], 1, CPU)
-        mine = gradients(model)
-        plain = add_adapter(
-            AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager"), 4, 8, 3
-        )
-        plain.load_state_dict(model.state_dict())
-        labels = torch.full((1, len(lesson.ids)), -100)
-        labels[0, list(lesson.targets)] = torch.tensor(lesson.ids)[list(lesson.targets)]
-        theirs = plain(input_ids=torch.tensor([lesson.ids]), labels=labels).loss
-        torch.autograd.backward(theirs)
-        assert ours == pytest.approx(theirs.item(), abs=1e-5)
-        for left, right in zip(mine, gradients(plain), strict=True):
-            torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-6)
-
-
-def test_hand_computed_masked_loss() -> None:
-    """Two positions, three words, by hand: logits (0, ln 2, 0) and (ln 3, 0, 0), targets 1 and 2."""
-    hidden = torch.tensor([[0.0, math.log(2), 0.0], [math.log(3), 0.0, 0.0]], requires_grad=True)
-    loss = frozen_head_loss(hidden, torch.eye(3), torch.tensor([1, 2]))
-    assert loss.item() == pytest.approx(math.log(4 / 2) + math.log(5 / 1))
-    torch.autograd.backward(loss)
-    wanted = torch.tensor([[1 / 4, 2 / 4 - 1, 1 / 4], [3 / 5, 1 / 5, 1 / 5 - 1]])
-    assert hidden.grad is not None
-    torch.testing.assert_close(hidden.grad, wanted)
-
-
-def test_chunked_loss_is_the_whole_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few logits fit at a time, loss and gradient are those of plain cross-entropy."""
-    from thaud.steps.train import loss as module  # noqa: PLC0415
-
-    monkeypatch.setattr(module, "CHUNK_LOGITS", 64)
-    torch.manual_seed(0)
-    head, targets = torch.randn(31, 8), torch.randint(31, (10,))
-    hidden = torch.randn(10, 8, requires_grad=True)
-    plain = hidden.detach().clone().requires_grad_()
-    ours = frozen_head_loss(hidden, head, targets)
-    theirs = torch.nn.functional.cross_entropy(plain @ head.T, targets, reduction="sum")
-    torch.autograd.backward([ours * 0.5, theirs * 0.5])
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(hidden.grad, plain.grad)
-
-
-def test_a_change_in_one_example_leaves_its_neighbours_loss_alone(model: Any, lessons: list[Lesson]) -> None:
-    """In one row, an example's loss does not depend on what lies beside it."""
-
-    def loss_of_first(neighbour: Lesson) -> float:
-        first = lessons[3]
-        silent = Lesson(neighbour.id, neighbour.ids, ())
-        with torch.no_grad():
-            return row_loss(model, make_row([first, silent], CPU)).item()
-
-    swapped = Lesson("x", tuple(reversed(lessons[0].ids)), ())
-    assert loss_of_first(lessons[0]) == loss_of_first(swapped)
-
-
-def test_supervised_tokens_are_the_assistants_and_its_end_of_turn(base: Path) -> None:
-    """Targets decode to exactly what each assistant turn says, the end token included, tool calls too."""
-    from tests.testkit.tiny_models import tiny_tokenizer  # noqa: PLC0415
-
-    call = Message("assistant", "", (ToolCall("calculator", {"expression": "2 + 2"}),))
-    example = Example((Message("user", "¿2 + 2?"), call, Message("tool", "4"), Message("assistant", "Cuatro")))
-    (lesson,), _ = prepare([("a", example)], read_tokenizer(base), 512)
-    said = tiny_tokenizer().decode([lesson.ids[place] for place in lesson.targets])
-    wanted = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "2 + 2"}}\n</tool_call>'
-    assert said == wanted + "<|im_end|>Cuatro<|im_end|>"
-
-
-def test_examples_that_cannot_be_trained_are_set_aside_with_a_reason(base: Path) -> None:
-    """Too long, without an assistant turn, or refused by the template: aside, each with its own reason."""
-    examples = [
-        ("good", fact("¿2?", "2")),
-        ("long", fact("palabra " * 200, "sí")),
-        ("mute", Example((Message("user", "hola"),))),
-        ("empty", Example(())),
-    ]
-    made, aside = prepare(examples, read_tokenizer(base), 64)
-    assert [lesson.id for lesson in made] == ["good"]
-    reasons = {each.id: each.reason for each in aside}
-    assert "context of the stage is 64" in reasons["long"]
-    assert "no supervised token" in reasons["mute"]
-    assert "template refuses" in reasons["empty"]
+    return adapted(base)
 
 
 def test_no_number_in_the_loss_stops_with_step_and_examples(model: Any, lessons: list[Lesson]) -> None:
@@ -174,23 +40,15 @@ def test_no_number_in_the_loss_stops_with_step_and_examples(model: Any, lessons:
     with torch.no_grad():
         next(weight for weight in model.parameters() if weight.requires_grad).fill_(math.nan)
     with pytest.raises(StepError, match=r"step 1 .*base is damaged.*examples .*0"):
-        list(train(model, lessons, Recipe(0, 1e-3, 1, 6), CPU))
+        trainer(model, lessons, Recipe(0, 1e-3, 1, 6)).step()
 
 
 def test_rate_that_is_too_high_is_told_from_a_damaged_base(model: Any, lessons: list[Lesson]) -> None:
     """Where the first step was sound, it is the learning rate that has to change."""
+    training = trainer(model, lessons, Recipe(0, 1e30, 9, 6))
+    training.step()
     with pytest.raises(StepError, match=r"step [2-9] .*lower the learning rate"):
-        list(train(model, lessons, Recipe(0, 1e30, 9, 6), CPU))
-
-
-@pytest.mark.parametrize(
-    ("layers", "width", "inner", "tokens"), [(4, 256, 768, 2048), (24, 896, 4864, 482), (28, 3584, 18944, 256)]
-)
-def test_rows_of_large_models_are_short(layers: int, width: int, inner: int, tokens: int) -> None:
-    """What a row's activations take is bounded on a CPU: nano has the longest rows, 7b the shortest that are fast."""
-    config = Qwen2Config(num_hidden_layers=layers, hidden_size=width, intermediate_size=inner)
-    assert row_tokens(config, CPU) == tokens
-    assert row_tokens(config, torch.device("cuda")) == 2048
+        [training.step() for _ in range(8)]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
@@ -219,22 +77,14 @@ def test_full_disk_under_the_adapter_is_our_error(model: Any, tmp_path: Path) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_frozen_weights_have_no_gradients(model: Any, lessons: list[Lesson]) -> None:
-    """Only the adapter learns: no base weight, embedding or head gets a gradient."""
-    accumulate(model, lessons[:2], 512, CPU)
-    learned = {name for name, weight in model.named_parameters() if weight.grad is not None}
-    assert learned
-    assert all("lora_" in name for name in learned)
-    assert not any("embed" in name or "lm_head" in name for name in learned)
-    assert len(learned) == 2 * 7 * 2
-
-
 def test_learning_rate_warms_up_and_ends_at_nothing() -> None:
-    """Up over the first twentieth, then straight down towards zero, never above one."""
+    """Up over the first twentieth, then down a cosine towards zero, never above one."""
     shares = [rate_at(step, 100) for step in range(100)]
     assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert max(shares) == 1.0
-    assert shares[-1] == pytest.approx(1 / 95)
+    assert shares[52] == pytest.approx(0.5)
+    assert shares[5:] == sorted(shares[5:], reverse=True)
+    assert 0 < shares[-1] < 0.001
     assert all(rate_at(0, steps) > 0 for steps in (1, 2, 3))
 
 
@@ -245,52 +95,44 @@ def test_best_fit_packs_everything_once_and_within_the_row() -> None:
     assert best_fit([50, 1], 10) == [[0], [1]]
 
 
-def test_groups_bound_the_padding() -> None:
-    """Within a run of lengths none is shorter than half the longest."""
-    assert groups([100, 60, 50, 49, 30, 10]) == [3, 2, 1]
-    assert groups([]) == []
+def test_rows_have_few_lengths() -> None:
+    """A row that is not full is padded to a quarter of the longest, a longer lesson's to one more of them."""
+    assert {padded_length(tokens, 1024) for tokens in range(1, 1025)} == {256, 512, 768, 1024}
+    assert padded_length(1025, 1024) == 1280
+    assert all(tokens <= padded_length(tokens, 256) < tokens + 64 for tokens in range(1, 600))
 
 
-def test_blocks_cover_the_row_without_gaps() -> None:
-    """Blocks lie end to end; padded places never collide."""
-    blocks = blocks_of([9, 7, 5, 2, 2], CPU)
-    assert [(block.start, block.end, block.examples, block.longest) for block in blocks] == [
-        (0, 21, 3, 9),
-        (21, 25, 2, 2),
+def test_tiles_cover_the_row_and_see_no_more_than_their_lessons() -> None:
+    """Tiles lie end to end; each sees keys from the beginning of its first lesson's tile on, and never its future."""
+    lengths = [TILE + 10, TILE - 10, 5, 3 * TILE, 1]
+    tiles = lay_out(lengths, torch.float32, CPU).tiles
+    assert [(tile.start, tile.end) for tile in tiles] == [
+        (start, min(start + TILE, sum(lengths))) for start in range(0, sum(lengths), TILE)
     ]
-    assert blocks[0].places is not None
-    assert len(set(blocks[0].places.tolist())) == 21
-    assert blocks[1].places is None
+    assert [tile.first // TILE for tile in tiles] == [0, 0, 2, 2, 2, 2]
+    owners = [lesson for lesson, length in enumerate(lengths) for _ in range(length)]
+    for tile in tiles:
+        for query in range(tile.start, tile.end):
+            seen = {tile.first + int(key) for key in torch.nonzero(tile.mask[query - tile.start] == 0)}
+            assert seen == {key for key in range(query + 1) if owners[key] == owners[query]}
 
 
 def test_every_epoch_sees_every_example_once_in_its_own_order() -> None:
     """Batches partition each epoch; the seed alone decides the order."""
-    plan = batches(10, 4, 2, seed=1)
-    assert [len(chosen) for _, chosen in plan] == [4, 4, 2, 4, 4, 2]
-    orders = [[index for epoch, chosen in plan if epoch == each for index in chosen] for each in (0, 1)]
+
+    def plan(seed: int) -> list[tuple[int, list[int]]]:
+        order = Order(10, 4, 2, seed)
+        return [order.at(step) for step in range(order.steps)]
+
+    assert [len(chosen) for _, chosen in plan(1)] == [4, 4, 2, 4, 4, 2]
+    orders = [[index for epoch, chosen in plan(1) if epoch == each for index in chosen] for each in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
     assert orders[0] != orders[1]
-    assert plan == batches(10, 4, 2, seed=1) != batches(10, 4, 2, seed=2)
+    assert plan(1) == plan(1) != plan(2)
+    assert Order(10, 4, 2, 1).at(4) == plan(1)[4]
 
 
-def spec_for(base: Path, folder: Path, examples: Sequence[Example], **changes: Any) -> TrainSpec:
-    folder.mkdir(parents=True, exist_ok=True)
-    fields = {
-        "base_dir": str(base),
-        "examples": str(write_examples(folder / "examples.jsonl", examples)),
-        "out_dir": str(folder / "adapter"),
-        "context_tokens": 128,
-        "seed": 7,
-        "learning_rate": 5e-3,
-        "epochs": 8,
-        "rank": 8,
-        "alpha": 16,
-        "batch_examples": 4,
-        "threads": 1,
-    }
-    return TrainSpec(**{**fields, **changes})
-
-
+@pytest.mark.slow
 def test_door_trains_and_repeats_itself_bit_for_bit(base: Path, tmp_path: Path) -> None:
     """The same spec gives the same adapter bytes, the loss goes down, and progress and result say what happened."""
     examples = [*(fact(*each) for each in FACTS), fact("palabra " * 300, "larga")]
@@ -307,8 +149,8 @@ def test_door_trains_and_repeats_itself_bit_for_bit(base: Path, tmp_path: Path) 
     assert [each["id"] for each in result["set_aside"]] == ["id-6"]
     assert result["peak_memory_bytes"] > 1e7
     assert (events[0]["event"], events[0]["total"], events[0]["examples"]) == ("start", 16, 6)
-    assert events[-1]["event"] == "step"
-    assert events[-1]["done"] == events[-1]["total"] == 16
+    last = [event for event in events if event["event"] == "step"][-1]
+    assert last["done"] == last["total"] == 16
     assert {path.name for path in (tmp_path / "one" / "adapter").iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -347,5 +189,31 @@ def test_damaged_base_is_our_error(base: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(base, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(ModelError, match=str(broken)) as caught:
-        load_base(broken, CPU)
+        load_base(broken, torch.float32, CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_end_of_turn_is_learned(tmp_path: Path, precision: str) -> None:
+    """After a short training of the shipped base, greedy generation says what was taught and then ends its turn, in the
+    precision of this machine as well as in fp32; the base alone says something else.
+    """
+    examples = [fact(*each) for each in FACTS]
+    spec = spec_for(BASE_DIR, tmp_path, examples, epochs=30, learning_rate=2e-3, rank=32, alpha=64, precision=precision)
+    code, result, _ = through_door("train", spec, tmp_path / "work")
+    assert (code, result["ok"]) == (0, True)
+    tokenizer = read_tokenizer(BASE_DIR)
+    end = tokenizer.ids["<|im_end|>"]
+    taught = merged_model(BASE_DIR, Path(spec.out_dir))
+    untaught = AutoModelForCausalLM.from_pretrained(BASE_DIR, dtype=torch.float32)
+    for question, answer in FACTS:
+        prompt = tokenizer.encode_all(tokenizer.renderer.prompt([Message("user", question)]))
+        wanted = tokenizer.encode_all([Piece(answer, control=False, supervised=True)])
+        assert next_tokens(taught, prompt, len(wanted) + 1) == [*wanted, end]
+        assert next_tokens(untaught, prompt, len(wanted) + 1) != [*wanted, end]
+
+
+def next_tokens(model: Any, prompt: list[int], count: int) -> list[int]:
+    """The next tokens that a model would say, whatever they mean."""
+    return greedy(model, prompt, count, set())

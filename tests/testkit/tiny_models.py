@@ -1,9 +1,10 @@
-"""Tiny random Qwen2 checkpoints with a real tokenizer, and adapters for them: right for equality, not for answers.
+"""Tiny random checkpoints with a real tokenizer, and adapters for them: right for equality, not for answers.
 
 `init_std` spreads the logits: with the usual 0.02 a random model's best two tokens are nearly tied, and rounding would
 decide between them.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
 from thaud.steps.train.model import old_names_tolerated
 
@@ -83,11 +84,34 @@ TEMPLATE = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+# What each kind of base has of its own; TinyLlama is the plain llama.
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "qwen2": (Qwen2Config, {}),
+    "qwen3": (Qwen3Config, {"head_dim": 32}),
+    "qwen3 with biases": (Qwen3Config, {"head_dim": 32, "attention_bias": True}),
+    "llama": (LlamaConfig, {}),
+    "llama of as many keys": (LlamaConfig, {"num_key_value_heads": 4}),
+    "llama 3": (LlamaConfig, {"rope_parameters": LLAMA3_ROPE}),
+    "llama with biases": (LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
+}
 
 
 @cache
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with Qwen2's split and tokens, some hundred of them."""
+    """Some hundred tokens, from TEXT."""
+    return make_tokenizer([TEXT], 400)
+
+
+def make_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of `size` tokens with Qwen2's split, its special tokens and TAGS, and ChatML."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated")
@@ -96,7 +120,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False))
     bpe.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
@@ -105,9 +129,18 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_tiny_base(
-    folder: Path, *, tied: bool = True, init_std: float = 0.02, shard: str = "2GB", seed: int = 0, **changes: Any
+    folder: Path,
+    *,
+    kind: str = "qwen2",
+    tied: bool = True,
+    init_std: float = 0.02,
+    shard: str = "2GB",
+    seed: int = 0,
+    **changes: Any,
 ) -> Path:
-    """A two-layer Qwen2 of 64 dimensions in `folder`, with biases that are not zero. `changes` go into its config."""
+    """A base of two layers and 64 dimensions in `folder`, of one of KINDS, with biases that are not zero. `changes` go
+    into its config.
+    """
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder)
     config = {
@@ -126,7 +159,8 @@ def write_tiny_base(
         "initializer_range": init_std,
     }
     torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(Qwen2Config(**{**config, **changes}))
+    architecture, own = KINDS[kind]
+    model = AutoModelForCausalLM.from_config(architecture(**{**config, **own, **changes}), dtype=torch.float32)
     for name, weight in model.named_parameters():
         if name.endswith("bias") or "norm" in name:
             torch.nn.init.normal_(weight, mean=float("norm" in name), std=0.1)
@@ -136,7 +170,7 @@ def write_tiny_base(
 
 def write_tiny_adapter(folder: Path, base: Path, *, std: float = 0.1, seed: int = 1, **changes: Any) -> Path:
     """A LoRA adapter for `base` whose both halves are random, so that it changes every answer."""
-    model = Qwen2ForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     settings = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     torch.manual_seed(seed)
     with old_names_tolerated():

@@ -1,7 +1,10 @@
-"""Lessons -> rows without padding: which lessons share a forward pass, and in which order all are seen. Pure."""
+"""Lessons -> batches and rows: in which order all are seen, and which share a forward pass. Pure."""
 
 import random
 from collections.abc import Sequence
+from functools import cached_property
+
+ROW_PARTS = 4  # a row's length is a multiple of a quarter of the longest, or of the tile
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -23,27 +26,36 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return rows
 
 
-def batches(count: int, batch_examples: int, epochs: int, seed: int) -> list[tuple[int, list[int]]]:
-    """(epoch, example indices) of every optimiser step; each epoch sees every example once, in an order of its own."""
-    steps: list[tuple[int, list[int]]] = []
-    for epoch in range(epochs):
-        order = list(range(count))
-        random.Random(f"{seed}:{epoch}").shuffle(order)  # noqa: S311 - repeatable, not secret
-        steps += [(epoch, order[at : at + batch_examples]) for at in range(0, count, batch_examples)]
-    return steps
+def padded_length(tokens: int, capacity: int) -> int:
+    """The length of a row for so many tokens. Few lengths recur, for each costs a compiled kernel a product."""
+    part = max(1, capacity // ROW_PARTS)
+    return -(-tokens // part) * part
 
 
-def groups(lengths: Sequence[int]) -> list[int]:
-    """Sizes of runs of like lengths, for lengths in falling order: within a run none is shorter than half the longest.
-
-    Attention pads a run to its longest, so this bounds the waste.
+class Order:
+    """The fixed order of a training: `batch_examples` indices for each optimiser step, every example once an epoch, in
+    an order of the epoch's own that the seed decides.
     """
-    sizes: list[int] = []
-    longest = 0
-    for length in lengths:
-        if sizes and 2 * length >= longest:
-            sizes[-1] += 1
-        else:
-            sizes.append(1)
-            longest = length
-    return sizes
+
+    def __init__(self, count: int, batch_examples: int, epochs: int, seed: int) -> None:
+        self.count, self.batch_examples, self.epochs, self.seed = count, batch_examples, epochs, seed
+        self._epoch = -1
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last may be smaller."""
+        return -(-self.count // self.batch_examples)
+
+    @property
+    def steps(self) -> int:
+        """All optimiser steps."""
+        return self.epochs * self.steps_per_epoch
+
+    def at(self, step: int) -> tuple[int, list[int]]:
+        """(epoch, indices) of one step, both from 0."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._shuffled = epoch, list(range(self.count))
+            random.Random(f"{self.seed}:{epoch}").shuffle(self._shuffled)  # noqa: S311 - repeatable, not secret
+        start = batch * self.batch_examples
+        return epoch, self._shuffled[start : start + self.batch_examples]
