@@ -14,13 +14,14 @@ import pytest
 
 from tests.testkit.daemon import wait_until
 from thaud.errors import DiskFullError, StepError
-from thaud.executor import LINE_LIMIT, attend, follow, read_result
+from thaud.executor import LINE_LIMIT, attend, end, follow, read_result
 from thaud.steps.contract import LEASH_BROKEN, LOCK, BaseResult, BaseSpec, born_at
 from thaud.workdir import end_survivor, finished_result, kill
 
 CHATTER = f"""
 import json, sys
 print("x" * {2 * LINE_LIMIT})
+print("[" * 100_000)
 print(json.dumps({{"event": "step", "done": 1}}))
 sys.stdout.write("y" * {2 * LINE_LIMIT})
 """
@@ -62,6 +63,36 @@ def test_what_a_step_started_ends_with_it() -> None:
 
     assert asyncio.run(listen()) == 3
     wait_until(lambda: born_at(events[0]["left"]) is None, what="the end of what was left behind")
+
+
+KEEPER = """
+import os, signal, sys, time
+from pathlib import Path
+def keep(*_):
+    time.sleep(0.2)
+    Path(sys.argv[1]).write_text("kept")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, keep if sys.argv[2] == "keeps" else signal.SIG_IGN)
+print("{}", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("manner", ["keeps", "is deaf"])
+def test_a_step_that_is_stopped_may_keep_what_it_has(tmp_path: Path, manner: str) -> None:
+    """SIGTERM first, and time for a checkpoint; one that does not listen is killed when that is over."""
+
+    async def stop() -> int | None:
+        command = (sys.executable, "-c", KEEPER, str(tmp_path / "kept"), manner)
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, start_new_session=True)
+        assert child.stdout is not None
+        await child.stdout.readline()
+        await end(child, 30.0 if manner == "keeps" else 0.2)
+        return child.returncode
+
+    assert asyncio.run(stop()) == (143 if manner == "keeps" else -signal.SIGKILL)
+    assert (tmp_path / "kept").exists() == (manner == "keeps")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.seeded import fail_run, make_home, open_ledger, take_in
+from tests.seeded import fail_run, freeze, make_home, open_ledger, take_in
+from thaud.domain import RunState
 from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
 from thaud.ledger import Ledger
+from thaud.steps.contract import CHECKPOINTS, RESULT
 from thaud.sweep import sweep
 
 SUFFIX = "0123456789abcdef"
@@ -45,9 +47,12 @@ def test_our_temporary_names_go(home: Home, ledger: Ledger) -> None:
         put(home.versions / "thau-nano-v1" / ".version.json.tmp"),
         put(home.rejected / ".a.jsonl.tmp"),
         put(home.trained / ".retire.tmp"),
+        put(home.cache / ".tokens-0.bin.tmp"),
     ]
+    kept = put(home.cache / "tokens-0.bin")
     assert sorted(sweep(home, ledger)) == sorted(left)
     assert not any(path.exists() for path in left)
+    assert kept.exists()
     assert sweep(home, ledger) == []
 
 
@@ -72,6 +77,19 @@ def test_the_model_of_a_refused_run_goes_and_its_report_stays(home: Home, ledger
     assert sweep(home, ledger) == [model]
     assert adapter.exists()
     assert strange.exists()
+
+
+def test_checkpoints_go_once_the_training_is_over(home: Home, ledger: Ledger) -> None:
+    """Those of a run that ended, or of a step that has its result, go whole; those that can be resumed stay."""
+    failed = fail_run(ledger, take_in(ledger, 0, 3, "a.jsonl"), "no").id
+    live = freeze(ledger, take_in(ledger, 0, 3, "b.jsonl"), 0, "thau-nano").id
+    for run in (failed, live):
+        put(home.runs / run / "train" / CHECKPOINTS / "00000001" / "manifest.json")
+    put(home.runs / live / "train" / RESULT)  # as a step leaves it that found the disk full
+    assert sweep(home, ledger) == [home.runs / failed / "train" / CHECKPOINTS]
+    assert (home.runs / live / "train" / CHECKPOINTS / "00000001" / "manifest.json").exists()
+    ledger.receive(live, "train", {}, RunState.TRAINED)
+    assert sweep(home, ledger) == [home.runs / live / "train" / CHECKPOINTS]
 
 
 def test_a_run_that_was_never_frozen_goes_unless_it_holds_more(home: Home, ledger: Ledger) -> None:

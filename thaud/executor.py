@@ -25,6 +25,7 @@ LINE_LIMIT = 1 << 20
 STDERR = "stderr.log"
 LEAST_ROOM_BYTES = 1 << 20
 EXIT_POLL_S = 0.05
+GRACE_S = 15.0  # for a training to write a checkpoint; service managers give the daemon a minute
 LAST_WORDS_S = 5.0  # after its end, for what of its output is still on the way
 NO_ROOM = (os.strerror(errno.ENOSPC), "no room for")  # the kernel's words, and the export's before it begins
 OnEvent = Callable[[dict[str, Any]], None]
@@ -44,7 +45,8 @@ async def run_step(
     """Run `python -m thaud.steps.NAME WORKDIR` to its end and read its result. `package`: where its door is.
 
     A child of an earlier life that still works here is ended first. Raises StepError with the child's own words, or
-    with how it died; DiskFullError where they say that there is no room. Cancelling kills the child's whole group.
+    with how it died; DiskFullError where they say that there is no room. Cancelling ends the child's whole group: after
+    SIGTERM it has GRACE_S to write a checkpoint, which a training does after its next optimiser step.
     """
     make_folder(workdir)
     await asyncio.to_thread(end_survivor, workdir)
@@ -102,7 +104,7 @@ async def follow(child: asyncio.subprocess.Process, on_event: OnEvent) -> None:
     while line := await next_line(child.stdout):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             on_event(event)
@@ -117,10 +119,16 @@ async def next_line(stdout: asyncio.StreamReader) -> bytes:
             continue
 
 
-async def end(child: asyncio.subprocess.Process) -> None:
-    """Leave nothing running: SIGKILL to the group, and wait."""
+async def end(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:
+    """Leave nothing running: SIGTERM to the child, SIGKILL to the group, and wait. Most children die of the first."""
     if child.returncode is None:
-        kill_group(child)
+        try:
+            with suppress(ProcessLookupError):
+                child.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(exited(child), grace_s)
+        finally:
+            kill_group(child)
         await exited(child)
     if child.stdin is not None:
         child.stdin.close()
@@ -136,7 +144,7 @@ def read_result(name: str, kind: type[ResultT], workdir: Path, code: int) -> Res
     """The result that a finished step left. Raises StepError where it left none or a failure."""
     try:
         result = json.loads((workdir / RESULT).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise failure(f"step {name} died ({how_it_died(code)}): {last_words(workdir)}", workdir) from None
     if not result.pop("ok"):
         raise failure(f"step {name}: {result['error']}", workdir, result.get("errno"))

@@ -1,7 +1,8 @@
 """What a crash leaves behind, cleaned when the daemon starts and by `thau doctor --fix`.
 
-Owns what may go: our own temporary names, models of runs that were refused, folders of runs that never began, steps
-whose daemon is gone. Refuses to touch whatever it cannot name. To be called by whoever holds the daemon's lock.
+Owns what may go: our own temporary names, models of runs that were refused, checkpoints of trainings that are over,
+folders of runs that never began, steps whose daemon is gone. Refuses to touch whatever it cannot name. To be called by
+whoever holds the daemon's lock.
 """
 
 import re
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from thaud.domain import RunState
+from thaud.domain import FINAL_STATES, RunState
 from thaud.durable import fsync_folder
 from thaud.errors import StorageError
 from thaud.failpoints import reach
 from thaud.home import Home
 from thaud.ledger import LedgerReader
-from thaud.steps.contract import LOCK
+from thaud.steps.contract import CHECKPOINTS, LOCK, RESULT
 from thaud.workdir import end_survivor, remove
 
 OTHERS_S = 3600.0  # the CLI writes into drop-box and control folder without a lock: its temporary names may be in use
@@ -53,12 +54,19 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
     yield from temporary(home.trained, OF_TRAINED, now)
     below = [each for top in (home.versions, home.runs) for each in sorted(top.rglob("*")) if each.is_dir()]
     yield from temporary(home.logs, OF_LOGS, now)
-    for folder in (home.rejected, *below):
+    for folder in (home.rejected, home.cache, *below):
         yield from temporary(folder, OURS, now)
     for model in home.runs.glob("*/export/model.gguf"):
         run = ledger.run(model.parent.parent.name)
         if run is not None and run.state in {RunState.REJECTED, RunState.FAILED}:
             yield model
+    for checkpoints in home.runs.glob(f"*/train/{CHECKPOINTS}"):
+        run = ledger.run(checkpoints.parent.parent.name)
+        over = run is not None and (
+            run.state in FINAL_STATES or (run.state is not RunState.FROZEN and (checkpoints.parent / RESULT).exists())
+        )  # a lost adapter is trained again in any state, and until then has no result
+        if over:
+            yield checkpoints
     unborn = home.runs / ledger.next_run_id()
     if unborn.is_dir() and {each.name for each in unborn.iterdir()} <= BEFORE_FREEZING:
         yield unborn
