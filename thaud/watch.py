@@ -1,4 +1,4 @@
-"""The live view of a run: a bar for each step on a terminal, a plain line for each event elsewhere.
+"""The live view of a run: a bar for each step on a terminal, with the figures under it; plain lines elsewhere.
 
 Tails `progress.ndjson` in the run's folder and asks the ledger how the run ended; refuses to change anything.
 `follow` is what `thau watch`, `thau train --wait` and the demo use.
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -22,9 +23,11 @@ from thaud.domain import FINAL_STATES, RunState
 from thaud.errors import DaemonNotRunningError
 from thaud.home import Home
 from thaud.ledger import LedgerReader, RunRow
+from thaud.training_words import figures, notices
 from thaud.words import Words, reasons_in
 
 PROGRESS_FILE = "progress.ndjson"
+BLOCK_BYTES = 1 << 20
 POLL_S = 0.25
 RECENT_RUNS = 20
 
@@ -40,21 +43,27 @@ class Tail:
     offset: int = 0
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """What was appended since the last time."""
+        """What was appended since the last time. A night's worth is read a block at a time."""
+        while whole := self.block():
+            self.offset += len(whole)
+            for line in whole.splitlines():
+                try:
+                    event = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(event, dict):
+                    yield event
+
+    def block(self) -> bytes:
+        """The next whole lines, about BLOCK_BYTES of them; nothing where there is none."""
         if not self.path.exists():
-            return
+            return b""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        for line in whole.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
+            data = file.read(BLOCK_BYTES)
+            if data and b"\n" not in data:
+                data += file.readline()
+        return data[: data.rfind(b"\n") + 1]
 
 
 @dataclass
@@ -72,7 +81,7 @@ class Follower:
         for run in runs:
             if run.id not in self.begun:
                 self.begun.add(run.id)
-                yield run.id, began(run)
+                yield run.id, began(run, ledger.example_count(run.id))
             yield from self.news(run.id)
             if run.state in FINAL_STATES:
                 self.after = run.seq
@@ -86,10 +95,10 @@ class Follower:
         return ((run_id, event) for event in tail.read())
 
 
-def began(run: RunRow) -> Event:
+def began(run: RunRow, examples: int) -> Event:
     """A run was frozen."""
     stage = stage_at(STAGES, run.age).name
-    return {"event": "began", "age": run.age, "stage": stage, "examples": len(run.spec["example_ids"])}
+    return {"event": "began", "age": run.age, "stage": stage, "examples": examples}
 
 
 def ended(run: RunRow, ledger: LedgerReader) -> Event:
@@ -110,12 +119,8 @@ def amounts(event: Event) -> tuple[int, int] | None:
 
 
 def note_of(event: Event, words: Words) -> str:
-    """The figures of an event in words: loss, speed, what is left, right answers."""
-    parts = []
-    if isinstance(loss := event.get("loss"), int | float):
-        parts.append(words.loss.format(loss=loss))
-    if isinstance(speed := event.get("tokens_per_s"), int | float):
-        parts.append(f"{speed:.0f} tokens/s")
+    """The figures of an event in words: loss, speed, memory, what is left, right answers."""
+    parts = figures(event, words)
     if isinstance(eta := event.get("eta_s"), int | float):
         parts.append(words.eta.format(eta=duration(eta)))
     if isinstance(right := event.get("right"), int) and (found := amounts(event)):
@@ -146,14 +151,23 @@ def step_name(step: str, words: Words) -> str:
     return names.get(step, step)
 
 
-def headline(run_id: str, event: Event, words: Words) -> tuple[str, str] | None:
-    """The line, with its style, that stays on the screen for the beginning and the end of a run; None for the rest."""
+def lasting(run_id: str, event: Event, words: Words) -> list[tuple[str, str]]:
+    """The lines, with their styles, that stay on the screen: the beginning and the end of a run, and what a training
+    has to say beside its figures; none for the rest.
+    """
+    if event["event"] in {"began", "ended"}:
+        return [headline(run_id, event, words)]
+    if step_of(event) != "train":
+        return []
+    return [(f"  {words.step_train}: {text}", style) for text, style in notices(event, words)]
+
+
+def headline(run_id: str, event: Event, words: Words) -> tuple[str, str]:
+    """The beginning or the end of a run."""
     if event["event"] == "began":
         stage = words.stages[event["stage"]].name
         text = words.run_began.format(id=run_id, age=event["age"], stage=stage, examples=event["examples"])
         return text, "bold"
-    if event["event"] != "ended":
-        return None
     reasons = reasons_in(words, event["reasons"])
     if event["state"] == RunState.PROMOTED:
         return f"{words.accepted.format(version=event['version'])}: {reasons}", "green"
@@ -178,10 +192,11 @@ class PlainView:
 
     def show(self, run_id: str, event: Event) -> None:
         """Print the event, unless too little has happened since the last line."""
-        if line := headline(run_id, event, self.words):
-            self.console.print(Text(line[0], style=line[1]))
+        if lines := lasting(run_id, event, self.words):
+            for text, style in lines:
+                self.console.print(Text(text, style=style), soft_wrap=True)
         elif self.is_due(run_id, event):
-            self.console.print(Text(f"  {progress_text(event, self.words)}"))
+            self.console.print(Text(f"  {progress_text(event, self.words)}"), soft_wrap=True)
 
     def is_due(self, run_id: str, event: Event) -> bool:
         """Whether a step begins, or is a tenth further."""
@@ -202,19 +217,20 @@ def progress_text(event: Event, words: Words) -> str:
 
 @dataclass
 class LiveView:
-    """A bar for each step of the run under way; the lines of finished runs stay above."""
+    """A bar for each step of the run under way, and the figures of the last; the lines of finished runs stay above."""
 
-    bars: Progress
+    bars: "Bars"
     words: Words
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def show(self, run_id: str, event: Event) -> None:
         """Move a bar, or print a line above the bars."""
-        if line := headline(run_id, event, self.words):
-            self.bars.console.print(Text(line[0], style=line[1]))
-            if event["event"] == "ended":
-                self.clear()
-        elif event["event"] != "verdict":
+        lines = lasting(run_id, event, self.words)
+        for text, style in lines:
+            self.bars.console.print(indented(text, style))
+        if event["event"] == "ended":
+            self.clear()
+        elif event["event"] not in {"began", "verdict"}:
             self.move(event)
 
     def move(self, event: Event) -> None:
@@ -223,16 +239,36 @@ class LiveView:
         if step not in self.tasks:
             for earlier in self.tasks.values():
                 self.bars.update(earlier, total=1, completed=1)
-            self.tasks[step] = self.bars.add_task(step_name(step, self.words), total=None, note="")
+            self.tasks[step] = self.bars.add_task(step_name(step, self.words), total=None)
+            self.bars.note = ""
         if found:
-            note = note_of(event, self.words)
-            self.bars.update(self.tasks[step], completed=found[0], total=found[1], note=note)
+            self.bars.note = note_of(event, self.words)
+            self.bars.update(self.tasks[step], completed=found[0], total=found[1])
 
     def clear(self) -> None:
         """Make room for the next run."""
         for task in self.tasks.values():
             self.bars.remove_task(task)
         self.tasks.clear()
+        self.bars.note = ""
+
+
+class Bars(Progress):
+    """Rich's bars, with `note` under them: figures beside a bar would break it on a narrow terminal."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars, and the note as wide as the terminal is."""
+        yield self.make_tasks_table(self.tasks)
+        if self.note:
+            yield indented(f"  {self.note}", "cyan")
+
+
+def indented(text: str, style: str) -> RenderableType:
+    """A line for a terminal: where it is folded, what follows is as far from the edge as its beginning."""
+    whole = text.lstrip()
+    return Padding(Text(whole, style=style), (0, 0, 0, len(text) - len(whole)))
 
 
 @contextmanager
@@ -245,13 +281,12 @@ def open_view(console: Console, words: Words) -> Iterator[View]:
         yield PlainView(console, words)
 
 
-def make_bars(console: Console) -> Progress:
-    """Rich's bars with our columns."""
-    return Progress(
+def make_bars(console: Console) -> Bars:
+    """Bars with our columns: 57 characters wide."""
+    return Bars(
         TextColumn("  {task.description:<10}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         console=console,
     )

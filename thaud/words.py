@@ -368,7 +368,12 @@ def reasons_in(words: Words, reasons: Sequence[str]) -> str:
 
 def translated(words: Words, reason: str) -> str:
     """A verdict in the language of the words; what is none stays as it is."""
-    for english, own in words.verdicts.items():
+    return said_in(words.verdicts, reason)
+
+
+def said_in(table: Mapping[str, str], reason: str) -> str:
+    """A sentence by a table from English ones, with the same values; what is not in it stays as it is."""
+    for english, own in table.items():
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(english))
         if found := re.fullmatch(pattern, reason):
             return own.format(**found.groupdict())
