@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.test_ledger import FAMILY, batch, new, promote, spec, version
 from thaud.domain import Side
 from thaud.errors import HomeError
+from thaud.freezing import read_spec
 from thaud.ledger import Ledger, LedgerReader, NewExample
 from thaud.ledger.arrivals import group_hash, runs
 from thaud.ledger.schema import MIGRATIONS
@@ -181,6 +182,16 @@ def test_a_stretch_is_one_row(ledger: Ledger) -> None:
     assert [tuple(row) for row in seen] == [("a.jsonl", each.line, each.id) for each in rows]
 
 
+def test_row_numbers_by_a_scan_are_those_by_their_keys(ledger: Ledger) -> None:
+    """For many ids one pass finds what the index finds, in order; held out and later ones are no business of it."""
+    rows = [new(n, age=n % 3, side=Side.HELD_OUT if n % 5 == 0 else Side.TAUGHT) for n in range(1, 61)]
+    ledger.take_in(batch("a.jsonl", *rows))
+    wanted = [each.id for each in rows if each.age <= 1 and each.side is Side.TAUGHT][::-2]
+    assert ledger.scan_numbers([*wanted, rows[4].id, rows[1].id, "0" * 64], 1) == sorted(
+        ledger.row_numbers(wanted).values()
+    )
+
+
 def first_schema(path: Path) -> sqlite3.Connection:
     """A ledger as the first release made it."""
     made = sqlite3.connect(path)
@@ -248,3 +259,24 @@ def test_the_first_schema_is_read_by_nobody_but_the_writer(tmp_path: Path) -> No
     first_schema(tmp_path / "ledger.sqlite3").close()
     with pytest.raises(HomeError, match="thau start"):
         LedgerReader.open(tmp_path / "ledger.sqlite3")
+
+
+def test_runs_of_the_second_schema_keep_their_examples(tmp_path: Path) -> None:
+    """The ids of earlier runs are found where they are now, the rest where it was; the unreadable stays."""
+    path = tmp_path / "ledger.sqlite3"
+    ids = {"example_ids": ["b", "a"], "exam_ids": ["c"], "recall_ids": []}
+    with Ledger.open(path) as ledger:
+        ledger.freeze_run(spec("run-0001", ()))
+        ledger.freeze_run(spec("run-0002", ()))
+        sql, found = ledger.connection, ledger.runs(1)[0].spec
+        sql.execute("UPDATE runs SET spec = ? WHERE id = 'run-0001'", (json.dumps({**found, "id": "run-0001", **ids}),))
+        sql.execute("UPDATE runs SET spec = 'torn {' WHERE id = 'run-0002'")
+        sql.execute("DROP TABLE run_ids")
+        sql.execute("PRAGMA user_version=2")
+    with Ledger.open(path) as ledger:
+        (unreadable, run) = ledger.runs()
+        assert read_spec(ledger, run) == dataclasses.replace(spec("run-0001", ("b", "a")), exam_ids=("c",))
+        assert "example_ids" not in run.spec_text
+        assert unreadable.spec_text == "torn {"
+        with pytest.raises(LookupError, match="no examples of run-0002"):
+            ledger.run_ids("run-0002")

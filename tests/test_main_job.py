@@ -60,8 +60,8 @@ def test_accuracy_is_above_the_bars_on_held_out_wordings(home: Home) -> None:
     with LedgerReader.open(home.ledger) as ledger:
         held_out = {each for ids in ledger.ids_by_age(Side.HELD_OUT, 15).values() for each in ids}
         for run in ledger.runs():
-            assert not held_out & set(run.spec["example_ids"])
-            assert set(run.spec["exam_ids"]) <= held_out
+            assert not held_out & set(ledger.run_ids(run.id).example_ids)
+            assert set(ledger.run_ids(run.id).exam_ids) <= held_out
 
 
 def test_the_new_version_answers(home: Home) -> None:
@@ -95,7 +95,7 @@ def test_the_base_alone_scores_clearly_lower(home: Home, tmp_path: Path) -> None
         await run_step("exam", exam, ExamResult, tmp_path / "exam", lambda _: None)
         return list(read_answers(Path(exam.answers)))
 
-    held_out = set(run.spec["exam_ids"])
+    held_out = set(look(home, lambda ledger: ledger.run_ids(run.id)).exam_ids)
     base = score_answers([answer for answer in asyncio.run(ask_base()) if answer.example_id in held_out])
     assert base.n == len(held_out) >= 100
     assert base.accuracy < versions(home)[1].accuracy.accuracy / 2

@@ -20,7 +20,7 @@ import structlog
 
 from thaud import curriculum, gate
 from thaud.config import Settings
-from thaud.domain import FINAL_STATES, ExamReport, RunSpec, RunState, Trigger, Version
+from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunState, Trigger, Version
 from thaud.durable import write_durably
 from thaud.errors import DiskFullError, StepError, StorageError, ThauError, in_words
 from thaud.executor import run_step
@@ -28,9 +28,12 @@ from thaud.failpoints import reach
 from thaud.freezing import compose, read_spec
 from thaud.home import Home
 from thaud.journal import Journal, StepRunner
-from thaud.ledger import Ledger, RunRow
+from thaud.ledger import Ledger, LedgerReader, RunRow
+from thaud.ledger.lineages import is_new, lineage_of
+from thaud.ledger.quarantined import snapshot
 from thaud.sizes import find_size
 from thaud.steps.contract import (
+    CHECKPOINTS,
     BaseResult,
     BaseSpec,
     ExamResult,
@@ -38,11 +41,13 @@ from thaud.steps.contract import (
     ExportResult,
     ExportSpec,
     TrainResult,
-    TrainSpec,
 )
 from thaud.workdir import (
+    WEIGHTS,
+    adapter_of,
     exam_row,
     expect_at,
+    expect_parent,
     make_ready,
     place,
     probe,
@@ -50,9 +55,11 @@ from thaud.workdir import (
     read_answers,
     remove,
     train_row,
+    training_spec,
 )
 
 STEPS = ("train", "export", "exam", "exam-champion")
+UNTOLD = {"adapter_dir", "adapter_sha256", "set_aside", "cut"}  # of a training, in the log
 log = structlog.get_logger()
 
 
@@ -80,10 +87,34 @@ class Pipeline:
             make_ready(folder / "bases", base)
             found = await self.journal.run(run_id, "bases", base, BaseResult)
             self.forget(folder)
-            spec = compose(self.settings, self.ledger, run_id, trigger, found)
-        self.ledger.freeze_run(spec)
-        log.info("run_frozen", run=run_id, age=spec.age, examples=len(spec.example_ids), trigger=str(trigger))
+            self.ledger.refuse_another()
+            spec, seqs = await asyncio.to_thread(self.composed, run_id, trigger, found)
+        self.ledger.freeze_run(spec, seqs)
+        self.tell_frozen(spec)
         return spec
+
+    def composed(self, run_id: str, trigger: Trigger, base: BaseResult) -> tuple[RunSpec, list[int]]:
+        """The spec, and the row numbers of its examples, of one moment of the ledger.
+
+        By a reader of its own, beside the loop: naming a million examples takes its time.
+        """
+        with LedgerReader.open(self.ledger.path) as ledger, snapshot(ledger):
+            spec = compose(self.settings, ledger, self.home.runs, run_id, trigger, base)
+            return spec, ledger.scan_numbers(spec.example_ids, spec.age)
+
+    def tell_frozen(self, spec: RunSpec) -> None:
+        """Say what was frozen, and why so."""
+        log.info(
+            "run_frozen",
+            run=spec.id,
+            age=spec.age,
+            examples=len(spec.example_ids),
+            replayed=spec.replayed,
+            trigger=str(spec.trigger),
+            strategy=spec.strategy,
+            parent=spec.parent,
+            reason=spec.strategy_reason,
+        )
 
     def forget(self, folder: Path) -> None:
         """Empty a run's folder of what a ledger that somebody deleted left there, before the run is frozen."""
@@ -112,7 +143,7 @@ class Pipeline:
         while (row := self.row(run_id)).state not in FINAL_STATES:
             try:
                 with disk():
-                    await next_step[row.state](read_spec(row))
+                    await next_step[row.state](read_spec(self.ledger, row))
             except StorageError:
                 raise
             except ThauError as error:
@@ -133,7 +164,8 @@ class Pipeline:
         self.discard(run_id)
 
     def discard(self, run_id: str) -> None:
-        """Give back the disk that a challenger's GGUF took, whole or half written; reports and adapter stay.
+        """Give back the disk that a challenger's GGUF took, whole or half written, and its checkpoints; reports and
+        adapter stay.
 
         What the disk refuses to remove is swept up at the next start.
         """
@@ -141,6 +173,7 @@ class Pipeline:
             reach("discard.gguf.before")
             for name in ("model.gguf", ".model.gguf.tmp"):
                 self.journal.gguf(run_id).with_name(name).unlink(missing_ok=True)
+            remove(self.journal.folder(run_id) / "train" / CHECKPOINTS)
             reach("discard.gguf.after")
         except OSError as error:
             log.warning("not_discarded", run=run_id, reason=in_words(error))
@@ -149,33 +182,26 @@ class Pipeline:
         """FROZEN -> TRAINED."""
         result = await self.trained(spec)
         self.ledger.receive(spec.id, "train", result.model_dump(), RunState.TRAINED)
+        log.info("run_trained", run=spec.id, **result.model_dump(exclude=UNTOLD))
         if result.set_aside:
             log.warning("set_aside", run=spec.id, examples=len(result.set_aside), first=result.set_aside[0])
 
     async def trained(self, spec: RunSpec) -> TrainResult:
         """The run's training, done unless it is and its adapter is there."""
-        folder = self.journal.folder(spec.id) / "train"
-        examples = folder / "examples.jsonl"
-        asked = TrainSpec(
-            base_dir=spec.base,
-            examples=str(examples),
-            out_dir=str(folder / "adapter"),
-            context_tokens=spec.context_tokens,
-            seed=spec.seed,
-            learning_rate=spec.learning_rate,
-            epochs=spec.epochs,
-            rank=spec.rank,
-            alpha=spec.alpha,
-            batch_examples=spec.batch_examples,
-            threads=self.settings.training.threads,
-        )
+        parent = self.version(spec.family, spec.parent)
+        start = adapter_of(self.home.runs, parent.run_id) if parent else None
+        asked = training_spec(self.home, self.settings.training, spec, start)
 
         def check(result: TrainResult) -> None:
             expect_at(result.adapter_dir, asked.out_dir)
-            probe(Path(result.adapter_dir) / "adapter_model.safetensors", result.adapter_sha256)
+            probe(Path(result.adapter_dir) / WEIGHTS, result.adapter_sha256)
+
+        def row(each: QueuedExample) -> bytes:
+            return train_row(each, new=is_new(self.ledger, (spec.family, spec.id), each.id))
 
         async def hand_over() -> None:
-            write_durably(examples, await self.journal.rows(spec.example_ids, train_row), "rows")
+            await asyncio.to_thread(expect_parent, asked)
+            write_durably(Path(asked.examples), await self.journal.rows(spec.example_ids, row), "rows")
 
         return await self.journal.do(spec.id, "train", asked, TrainResult, check, hand_over)
 
@@ -189,7 +215,7 @@ class Pipeline:
         asked = ExportSpec.model_validate(
             {
                 "base_dir": spec.base,
-                "adapter_dir": str(self.journal.folder(spec.id) / "train" / "adapter"),
+                "adapter_dir": str(adapter_of(self.home.runs, spec.id)),
                 "out": str(self.journal.gguf(spec.id)),
                 "kind": spec.export_kind,
                 "name": f"{spec.family}-{spec.id}",
@@ -202,7 +228,9 @@ class Pipeline:
             probe(Path(result.gguf), result.gguf_sha256)
 
         async def hand_over() -> None:
-            await self.trained(spec)
+            found = await self.trained(spec)
+            if found.adapter_sha256 != self.journal.receipt(spec.id, "train")["adapter_sha256"]:
+                self.ledger.receive(spec.id, "train", found.model_dump(), self.row(spec.id).state)
 
         return await self.journal.do(spec.id, "export", asked, ExportResult, check, hand_over)
 
@@ -280,7 +308,7 @@ class Pipeline:
             gguf_sha256=exported["gguf_sha256"],
             size_bytes=exported["size_bytes"],
             accuracy=report.accuracy,
-            examples=len(set(spec.example_ids) - self.set_aside(spec)),
+            examples=len(lineage_of(self.ledger, spec.id).taught),
             accepted_at=self.ledger.now(),
         )
 
@@ -318,7 +346,7 @@ class Pipeline:
         following = curriculum.next_stage(stages, spec.age)
         if following is None or self.ledger.age != spec.age:
             return None
-        taught = self.ledger.count_of_age(set(spec.example_ids) - self.set_aside(spec), spec.age)
+        taught = self.ledger.count_of_age(lineage_of(self.ledger, spec.id).taught, spec.age)
         ready = curriculum.readiness(
             curriculum.stage_at(stages, spec.age),
             taught,
@@ -341,12 +369,16 @@ class Pipeline:
 
     def champion_of(self, spec: RunSpec) -> Version | None:
         """The champion that was frozen into the run."""
-        return next((each for each in self.ledger.versions(spec.family) if each.n == spec.champion), None)
+        return self.version(spec.family, spec.champion)
+
+    def version(self, family: str, n: int | None) -> Version | None:
+        """A version by its number."""
+        return next((each for each in self.ledger.versions(family) if each.n == n), None)
 
     def report(self, spec: RunSpec, digest: str) -> ExamReport:
         """What a GGUF answered, from the ledger."""
         held_out = self.ledger.answers(digest, spec.exam_ids)
-        recall = self.ledger.answers(digest, spec.recall_ids)
+        recall = self.ledger.answers(digest, set(spec.recall_ids) - self.set_aside(spec))
         return ExamReport(digest, spec.age, tuple(held_out.values()), tuple(recall.values()))
 
 

@@ -6,19 +6,25 @@ Owns names and defaults; refuses the network: finding the base on disk or on the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from thaud.domain import Strategy
 from thaud.errors import UnknownSizeError
 
 SHIPPED_NANO = "nano"
+CONTINUED = 0.25  # of the learning rate: what is known already should move little
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A model size. `epochs` maps a stage's age to passes over its examples."""
+    """A model size. `learning_rate` is a new adapter's; `epochs` maps a stage's age to passes over its examples."""
 
     name: str
     base: str
     learning_rate: float
     epochs: Mapping[int, int]
+
+    def rate(self, strategy: Strategy) -> float:
+        """The learning rate where nobody has set one."""
+        return self.learning_rate * (CONTINUED if strategy == "continue" else 1)
 
 
 # Few examples need many passes and little noise; from a thousand on, three passes are what LoRA studies use

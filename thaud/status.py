@@ -16,10 +16,21 @@ from thaud.control import daemon_runs, living_state, unreadable
 from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
 from thaud.domain import Score, Stage, Version
 from thaud.home import Home
-from thaud.ledger import LedgerReader
+from thaud.ledger import LedgerReader, RunRow
 
 SILENT_S = 600.0
 LITTLE_BYTES = 512 << 20
+TRAINING = (
+    "steps",
+    "first_loss",
+    "last_loss",
+    "seconds",
+    "tokens_per_s",
+    "supervised_tokens_per_s",
+    "peak_memory_bytes",
+    "kl_to_base",
+    "stopped_early",
+)
 
 
 def current_stage(ledger: LedgerReader, settings: Settings) -> Stage:
@@ -94,21 +105,34 @@ def not_started(ledger: LedgerReader, since: str) -> str | None:
     return str(tried["reason"]) if tried and tried["at"] > since else None
 
 
-def report_run(run: Any) -> dict[str, Any]:
+def report_run(run: RunRow) -> dict[str, Any]:
     """A run in short."""
     return {
         "id": run.id,
         "state": str(run.state),
         "age": run.age,
         "trigger": run.trigger,
+        **report_strategy(run),
         "reasons": list(run.reasons),
         "created_at": run.created_at,
         "changed_at": run.changed_at,
     }
 
 
-def report_version(version: Version) -> dict[str, Any]:
+def report_strategy(run: RunRow) -> dict[str, Any]:
+    """Fresh or continued, from which version, how many examples were replayed, and why."""
+    spec = run.spec
+    return {
+        "strategy": spec.get("strategy", "fresh"),
+        "parent": spec.get("parent"),
+        "replayed": spec.get("replayed", 0),
+        "strategy_reason": spec.get("strategy_reason", ""),
+    }
+
+
+def report_version(version: Version, ledger: LedgerReader) -> dict[str, Any]:
     """A version in short."""
+    run = ledger.run(version.run_id)
     return {
         "name": version.name,
         "n": version.n,
@@ -117,7 +141,18 @@ def report_version(version: Version) -> dict[str, Any]:
         "size_bytes": version.size_bytes,
         "examples": version.examples,
         "accepted_at": version.accepted_at,
+        "run": version.run_id,
+        "training": report_training(version.run_id, ledger),
+        **(report_strategy(run) if run else {}),
     }
+
+
+def report_training(run_id: str, ledger: LedgerReader) -> dict[str, Any]:
+    """What came of a run's training: losses in nats a supervised token, speed, peak, divergence from the base. Null is
+    what a receipt from before does not have.
+    """
+    receipt = ledger.receipt(run_id, "train") or {}
+    return {name: receipt.get(name) for name in TRAINING}
 
 
 def report_status(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
@@ -141,7 +176,7 @@ def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
     status = report_status(ledger, settings)
     return {
         **status,
-        "versions": [report_version(version) for version in ledger.versions(settings.family)],
+        "versions": [report_version(version, ledger) for version in ledger.versions(settings.family)],
         "runs": [report_run(run) for run in ledger.runs()],
         "metrics": {
             "examples_per_day": ledger.examples_per_day(datetime.now(UTC)),

@@ -17,12 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from thaud.domain import Answer, QueuedExample, Side
+from thaud.config import Training
+from thaud.domain import Answer, QueuedExample, RunSpec, Side
 from thaud.durable import fsync_folder, make_folder
-from thaud.errors import StorageError
+from thaud.errors import StepError, StorageError
 from thaud.failpoints import reach
-from thaud.steps.contract import LOCK, RESULT, SPEC, ExamResult, Spec, born_at
+from thaud.home import Home
+from thaud.steps.contract import LOCK, RESULT, SPEC, ExamResult, Spec, TrainSpec, born_at
 
+WEIGHTS = "adapter_model.safetensors"
+UNDECIDING = {"checkpoint_minutes"}  # of a spec: may change in the middle of a step, and changes nothing of its outcome
+GIB = 1 << 30
 SURVIVOR_S, SURVIVOR_POLL_S = 20.0, 0.01
 COPY_BYTES = 1 << 20
 ResultT = TypeVar("ResultT", bound=Spec)
@@ -55,9 +60,10 @@ def remove(path: Path) -> None:
 
 
 def is_for(workdir: Path, spec: Spec) -> bool:
-    """Whether the spec that lies in a workdir is this one."""
+    """Whether the spec that lies in a workdir asks for what this one does."""
     try:
-        return type(spec).model_validate_json((workdir / SPEC).read_bytes()) == spec
+        found = type(spec).model_validate_json((workdir / SPEC).read_bytes())
+        return found.model_dump(exclude=UNDECIDING) == spec.model_dump(exclude=UNDECIDING)
     except (OSError, ValueError):
         return False
 
@@ -113,9 +119,53 @@ def finished_result(workdir: Path, spec: Spec, kind: type[ResultT]) -> ResultT |
         return None  # none, or one that another release of THAU left
 
 
-def train_row(each: QueuedExample) -> bytes:
-    """One line of the trainer's input."""
-    return json.dumps({"id": each.id, **each.example.content}, ensure_ascii=False).encode() + b"\n"
+def adapter_of(runs: Path, run_id: str) -> Path:
+    """The folder of the adapter that a run trains."""
+    return runs / run_id / "train" / "adapter"
+
+
+def training_spec(home: Home, training: Training, spec: RunSpec, start: Path | None) -> TrainSpec:
+    """What the trainer is asked: the frozen spec, and those settings that decide no outcome. `start`: the adapter that
+    is trained on.
+    """
+    folder = home.runs / spec.id / "train"
+    return TrainSpec(
+        base_dir=spec.base,
+        examples=str(folder / "examples.jsonl"),
+        out_dir=str(adapter_of(home.runs, spec.id)),
+        context_tokens=spec.context_tokens,
+        seed=spec.seed,
+        learning_rate=spec.learning_rate,
+        epochs=spec.epochs,
+        rank=spec.rank,
+        alpha=spec.alpha,
+        batch_examples=spec.batch_examples,
+        threads=training.threads,
+        start_from=str(start) if start else None,
+        start_sha256=spec.parent_sha256,
+        cache=str(home.cache),
+        precision=spec.precision,
+        checkpoint_minutes=training.checkpoint_minutes,
+        max_memory_bytes=int(training.max_memory_gib * GIB),
+        held_back_share=spec.held_back_share,
+        patience=spec.patience,
+    )
+
+
+def expect_parent(asked: TrainSpec) -> None:
+    """Raises StepError where the adapter to be trained on is no longer what it was when the run was frozen."""
+    if asked.start_sha256 is None:
+        return
+    try:
+        probe(Path(asked.start_from or "the adapter of the parent") / WEIGHTS, asked.start_sha256)
+    except StorageError as error:
+        raise StepError(f"the adapter to go on from is lost; the next run begins afresh: {error}") from error
+
+
+def train_row(each: QueuedExample, *, new: bool) -> bytes:
+    """One line of the trainer's input. `new`: no promoted version was taught it."""
+    row = {"id": each.id, **each.example.content}
+    return json.dumps({**row, "new": True} if new else row, ensure_ascii=False).encode() + b"\n"
 
 
 def exam_row(each: QueuedExample) -> bytes:

@@ -14,6 +14,7 @@ from thaud import __version__
 from thaud.cli.door import Door, Json, door_of
 from thaud.cli.logfile import LogFile
 from thaud.cli.status_view import WIDTH, status_lines
+from thaud.cli.strategy_words import StrategyWords, strategy_text, strategy_words
 from thaud.domain import Version, percent
 from thaud.dropbox import Position, counts_as_whole, scan
 from thaud.errors import StorageError
@@ -61,39 +62,43 @@ def versions(ctx: typer.Context, *, as_json: Json = False) -> None:
     with door.ledger() as ledger:
         found = ledger.versions(door.settings.family)
         champion = ledger.champion(door.settings.family)
+        reports = [{**report_version(each, ledger), "champion": each == champion} for each in found]
     if as_json:
-        door.hand_out([{**report_version(each), "champion": each == champion} for each in found])
+        door.hand_out(reports)
     elif not found:
         door.say(door.words.no_versions.format(family=door.settings.family))
     else:
-        for line, each in zip(version_lines(found, champion, door.words), (None, *found), strict=True):
-            door.say(line, "bold" if each is None else "green" if each == champion else "")
+        for line, each in zip(version_lines(found, reports, door.words), (None, *reports), strict=True):
+            door.say(line, "bold" if each is None else "green" if each["champion"] else "")
 
 
-def version_lines(found: list[Version], champion: Version | None, words: Words) -> list[str]:
+def version_lines(found: list[Version], reports: list[dict[str, Any]], words: Words) -> list[str]:
     """A heading and a line for each version, oldest first, in columns. Lines are whole wherever they are read."""
+    strategy = strategy_words(words)
     heading = (
         words.column_version,
         words.column_age,
         words.column_accuracy,
         words.column_examples,
+        strategy.column,
         words.column_size,
         words.column_date,
     )
-    rows = [heading, *(version_row(each, starred=each == champion) for each in found)]
+    rows = [heading, *(version_row(*each, strategy) for each in zip(found, reports, strict=True))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def version_row(version: Version, *, starred: bool) -> tuple[str, ...]:
+def version_row(version: Version, report: dict[str, Any], words: StrategyWords) -> tuple[str, ...]:
     """The cells of a version."""
     score, (low, high) = version.accuracy, version.accuracy.interval
     measured = f"{percent(score.accuracy)} ({score.right}/{score.n}, {percent(low)}-{percent(high)})"
     return (
-        f"{version.name}{' *' if starred else ''}",
+        f"{version.name}{' *' if report['champion'] else ''}",
         str(version.age),
         measured if score.n else "-",
         str(version.examples),
+        strategy_text(report, words),
         f"{version.size_bytes / 1e6:.1f} MB",
         version.accepted_at[:16].replace("T", " "),
     )

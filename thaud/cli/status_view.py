@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from thaud.cli.pause_words import PauseWords, pause_words
+from thaud.cli.strategy_words import strategy_sentence, strategy_words
 from thaud.curriculum import Blocker
 from thaud.domain import percent
 from thaud.words import ES, Words, reasons_in, sentence_of
@@ -105,6 +106,7 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
     yield from pause_lines(report, pause_words(words))
     if running := report["running"]:
         yield f"{words.run_under_way}: {run_text(running, words)}", "cyan"
+        yield f"  {strategy_sentence(running, strategy_words(words))}", ""
     if not_started := report["service"]["not_started"]:
         yield f"{words.not_started}: {not_started}", "red"
     last = report["service"]["last_run"]

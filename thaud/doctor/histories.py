@@ -37,7 +37,7 @@ def check_runs(case: Case) -> Iterator[Finding]:
 def stops(case: Case, run: RunRow) -> Iterator[Finding]:
     """What keeps a run from going on for ever: what it was frozen with is gone, or a receipt that its state needs."""
     try:
-        read_spec(run)
+        read_spec(case.ledger, run)
     except (ValueError, LookupError, TypeError):
         yield problem("run_unreadable", run.id)
         return

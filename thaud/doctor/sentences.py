@@ -253,9 +253,9 @@ SENTENCES: Mapping[str, Said] = {
     ),
     "adapter_gone": Said(
         "{subject}: su adaptador LoRA ya no está en {detail}",
-        "no impide servirla; no podrá exportarse de nuevo",
+        "no impide servirla; no podrá exportarse de nuevo, ni entrenarse sobre ella",
         "{subject}: its LoRA adapter is no longer in {detail}",
-        "it can be served all the same; it cannot be exported again",
+        "it can be served all the same; it cannot be exported again, nor trained on",
     ),
     "registration_astray": by_fix(
         "de {detail} se recuerda {subject}, que ya no es ninguna versión",

@@ -1,12 +1,12 @@
 """The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), rows.py (their values),
 writer.py (transactions), arrivals.py (the rows of intake's transaction), quarantined.py (questions about rejected
-lines), soundness.py (questions about the ledger itself).
+lines), lineages.py (what versions were taught, and at which pace), soundness.py (questions about the ledger itself).
 """
 
 from thaud.ledger.arrivals import NewExample, NewFile, NewRejection
 from thaud.ledger.quarantined import Rejected, RejectedRow
 from thaud.ledger.reader import LedgerReader
-from thaud.ledger.rows import FileRow, RunRow
+from thaud.ledger.rows import FileRow, RunIds, RunRow
 from thaud.ledger.schema import is_older
 from thaud.ledger.writer import TRAIN_REQUESTED, Ledger
 
@@ -20,6 +20,7 @@ __all__ = [
     "NewRejection",
     "Rejected",
     "RejectedRow",
+    "RunIds",
     "RunRow",
     "is_older",
 ]

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,17 @@ from thaud.curriculum import Members
 from thaud.domain import Answer, QueuedExample, Side, Version
 from thaud.errors import HomeError, StorageError
 from thaud.ledger.arrivals import group_hash, key_of, seqs_of
-from thaud.ledger.rows import FileRow, RunRow, read_answer, read_example, read_file, read_run, read_version
+from thaud.ledger.rows import (
+    FileRow,
+    RunIds,
+    RunRow,
+    read_answer,
+    read_example,
+    read_file,
+    read_ids,
+    read_run,
+    read_version,
+)
 from thaud.ledger.schema import cannot_open, refuse_newer, refuse_older
 
 
@@ -96,6 +106,12 @@ class LedgerReader:
         """Those of the ids that are examples already, each with its number in the order of arrival."""
         return seqs_of(self.connection, ids)
 
+    def scan_numbers(self, ids: Collection[str], up_to_age: int) -> list[int]:
+        """The same, in order, of ids of the taught side, for many of them: one pass over all examples of these ages."""
+        sql = "SELECT seq, id FROM examples WHERE side = 'taught' AND age <= ? ORDER BY seq"
+        wanted = set(ids)
+        return [seq for seq, found in self.connection.execute(sql, (up_to_age,)) if found in wanted]
+
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that are examples already."""
         return set(self.row_numbers(ids))
@@ -154,7 +170,7 @@ class LedgerReader:
         return since
 
     def trainable(self, up_to_age: int) -> int:
-        """How many examples a run at this age would be taught."""
+        """How many examples a fresh run at this age would be taught."""
         sql = "SELECT coalesce(sum(n), 0) FROM example_counts WHERE side = 'taught' AND age <= ?"
         return int(self.one(sql, up_to_age))
 
@@ -251,6 +267,17 @@ class LedgerReader:
         """The newest runs, newest first."""
         rows = self.connection.execute("SELECT * FROM runs ORDER BY seq DESC LIMIT ?", (limit,))
         return [read_run(row) for row in rows]
+
+    def run_ids(self, run_id: str) -> RunIds:
+        """The examples that a run names. Raises LookupError where nobody knows."""
+        row = self.connection.execute("SELECT * FROM run_ids WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise LookupError(f"the ledger {self.path} has no examples of {run_id}")
+        return read_ids(row)
+
+    def example_count(self, run_id: str) -> int:
+        """On how many examples a run is trained."""
+        return int(self.one("SELECT json_array_length(example_ids) FROM run_ids WHERE run_id = ?", run_id) or 0)
 
     def run_count(self) -> int:
         """How many runs there were."""

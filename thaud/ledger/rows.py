@@ -20,8 +20,17 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunIds:
+    """The examples that a run names: taught, in training order; asked and held out; asked and taught."""
+
+    example_ids: tuple[str, ...]
+    exam_ids: tuple[str, ...]
+    recall_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run and how far it is. `spec` and `report` are the JSON that the pipeline wrote."""
+    """A run and how far it is. `spec` and `report` are the JSON that the pipeline wrote, but for the ids (RunIds)."""
 
     seq: int
     id: str
@@ -37,7 +46,7 @@ class RunRow:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Parsed where it is asked for: it names every example, and lists of runs are looked at all the time."""
+        """What it was frozen with, parsed where it is asked for."""
         parsed: dict[str, Any] = json.loads(self.spec_text)
         return parsed
 
@@ -82,6 +91,11 @@ def read_run(row: sqlite3.Row) -> RunRow:
         created_at=row["created_at"],
         changed_at=row["changed_at"],
     )
+
+
+def read_ids(row: sqlite3.Row) -> RunIds:
+    """A row of `run_ids`."""
+    return RunIds(*(tuple(json.loads(row[name])) for name in ("example_ids", "exam_ids", "recall_ids")))
 
 
 def read_version(row: sqlite3.Row, folder: Path) -> Version:

@@ -220,6 +220,19 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE versions SET gguf = 'versions/' || family || '-v' || n || '/model.gguf'
         WHERE gguf LIKE '%/versions/' || family || '-v' || n || '/model.gguf';
     """,
+    """
+    -- Which examples a run names, as JSON, apart from the rest of its spec: lists of runs are looked at all the time.
+    CREATE TABLE run_ids (
+        run_id TEXT NOT NULL UNIQUE REFERENCES runs (id),
+        example_ids TEXT NOT NULL,
+        exam_ids TEXT NOT NULL,
+        recall_ids TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO run_ids SELECT id, coalesce(json_extract(spec, '$.example_ids'), '[]'),
+        coalesce(json_extract(spec, '$.exam_ids'), '[]'), coalesce(json_extract(spec, '$.recall_ids'), '[]')
+        FROM runs WHERE json_valid(spec);
+    UPDATE runs SET spec = json_remove(spec, '$.example_ids', '$.exam_ids', '$.recall_ids') WHERE json_valid(spec);
+    """,
 )
 
 

@@ -72,9 +72,8 @@ def promoted_without_version(ledger: LedgerReader) -> list[str]:
 
 def unknown_examples(ledger: LedgerReader, run_id: str) -> int:
     """How many of the examples that a run was frozen with are not in the ledger."""
-    run = ledger.run(run_id)
-    assert run is not None
-    named = {each for name in ("example_ids", "exam_ids", "recall_ids") for each in run.spec[name]}
+    ids = ledger.run_ids(run_id)
+    named = {*ids.example_ids, *ids.exam_ids, *ids.recall_ids}
     return len(named - ledger.known_ids(named))
 
 

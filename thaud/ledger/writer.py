@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from thaud.domain import Answer, RunSpec, RunState, Version
 from thaud.errors import DiskFullError, StorageError
 from thaud.failpoints import reach
 from thaud.ledger import arrivals
-from thaud.ledger.arrivals import NewFile, key_of, seqs_of
+from thaud.ledger.arrivals import NewFile, seqs_of
 from thaud.ledger.quarantined import Rejected, found_by_digest
 from thaud.ledger.reader import LedgerReader
 from thaud.ledger.schema import cannot_open, migrate
@@ -164,19 +164,27 @@ class Ledger(LedgerReader):
 
     # Runs
 
-    def freeze_run(self, spec: RunSpec) -> None:
-        """Commit a new run, which is what was asked for, and mark its examples as tried."""
+    def freeze_run(self, spec: RunSpec, seqs: Sequence[int] | None = None) -> None:
+        """Commit a new run, which is what was asked for, and mark its examples as tried.
+
+        `seqs`: their row numbers in order, where the caller has looked them up already.
+        """
+        if seqs is None:
+            seqs = sorted(self.row_numbers(spec.example_ids).values())
+        rest = {each.name: getattr(spec, each.name) for each in fields(spec)}
+        ids = [json.dumps(rest.pop(name)) for name in ("example_ids", "exam_ids", "recall_ids")]
         with self.transaction("freeze_run") as sql:
             sql.execute("DELETE FROM meta WHERE key = ?", (TRAIN_REQUESTED,))
             sql.execute(
                 "INSERT INTO runs (id, family, age, state, trigger, spec, created_at, changed_at)"
                 " VALUES (?, ?, ?, 'frozen', ?, ?, ?, ?)",
-                (spec.id, spec.family, spec.age, spec.trigger, json.dumps(asdict(spec)), self.now(), self.now()),
+                (spec.id, spec.family, spec.age, spec.trigger, json.dumps(rest), self.now(), self.now()),
             )
+            sql.execute("INSERT INTO run_ids VALUES (?, ?, ?, ?)", (spec.id, *ids))
             sql.executemany(
-                "INSERT INTO lessons (family, example_seq, tried_by) SELECT ?, seq, ? FROM examples WHERE key = ?"
+                "INSERT INTO lessons (family, example_seq, tried_by) VALUES (?, ?, ?)"
                 " ON CONFLICT (family, example_seq) DO UPDATE SET tried_by = excluded.tried_by",
-                ((spec.family, spec.id, key_of(each)) for each in spec.example_ids),
+                ((spec.family, seq, spec.id) for seq in seqs),
             )
             self._count_lessons(spec.family)
 
