@@ -32,12 +32,15 @@ SETTINGS = {
     "THAU_QUEUE__QUIET_S": "0.05",
     "THAU_QUEUE__SETTLE_S": "0.15",
     "THAU_TRAINING__MIN_NEW_EXAMPLES": "4",
+    "THAU_TRAINING__BUDGET_MINUTES": "0.001",
+    "THAU_TRAINING__REBASE_EVERY": "3",
     "THAU_GATE__ALPHA": "0.9",
     "THAU_EXAM__MIN_ITEMS": "1",
     "THAU_SERVING__OLLAMA_ENABLED": "true",
     "THAU_SERVING__RETRY_S": "0.5",
     "THAU_STAGES": '{"0": {"min_examples": 20, "min_accuracy": 0.5}}',
 }
+STRATEGIES = ("auto", "auto", "continue", "fresh")
 BIRTH_S, DEATH_S = 30.0, 20.0
 
 
@@ -53,6 +56,7 @@ class Arena:
     seed: int
     home: Home = field(init=False)
     random: Random = field(init=False)
+    tastes: Random = field(init=False)
     writer: Writer = field(init=False)
     daemon: subprocess.Popen[bytes] | None = None
     restarts: int = 0
@@ -62,7 +66,7 @@ class Arena:
     silent_until: int = 0
 
     def __enter__(self) -> Self:
-        self.random = Random(self.seed)
+        self.random, self.tastes = Random(self.seed), Random(self.seed + 2)
         self.home = Home(self.root)
         self.notes = self.root / CRASH
         for folder in (*self.home.folders(), self.notes):
@@ -94,11 +98,16 @@ class Arena:
         """A new life; not yet ready. `points` are armed from its first breath on; `prefix` is what it is put behind."""
         assert self.daemon is None
         self.restarts += 1
+        strategy = self.tastes.choice(STRATEGIES)
         with (self.notes / "stderr.log").open("ab") as log:
             self.silent_until = log.tell()
             self.daemon = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "tests.crash.daemon", str(self.root)],
-                env={**self.environment, "THAU_FAILPOINTS": f"{points},trace={self.trace}"},
+                env={
+                    **self.environment,
+                    "THAU_FAILPOINTS": f"{points},trace={self.trace}",
+                    "THAU_TRAINING__STRATEGY": strategy,
+                },
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

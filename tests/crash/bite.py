@@ -256,22 +256,62 @@ MUTANTS = (
     Mutant(
         "the trainer is handed other rows than were frozen",
         "thaud/pipeline.py",
-        "self.journal.rows(spec.example_ids, train_row)",
-        "self.journal.rows(spec.example_ids[1:], train_row)",
+        "self.journal.rows(spec.example_ids, row)",
+        "self.journal.rows(spec.example_ids[1:], row)",
         "ledger.promote.after",
         "was trained on other rows",
     ),
     Mutant(
         "held-out examples are taught",
         "thaud/freezing.py",
-        "    taught = ledger.ids_by_age(Side.TAUGHT, stage.age)\n",
-        """    taught = {
-        age: [each for side in Side for each in ledger.ids_by_age(side, age).get(age, ())]
-        for age in range(stage.age + 1)
-    }
+        "    refuse_held_out(ledger, spec)\n    return spec\n",
+        """    import dataclasses
+
+    return dataclasses.replace(spec, example_ids=(*spec.example_ids, *spec.exam_ids))
 """,
         "ledger.promote.after",
         "is held out and was tried|is to be taught what is held out|is held out",
+    ),
+    Mutant(
+        "a version that continues is taken to know what its own run was taught alone",
+        "thaud/ledger/lineages.py",
+        "reversed(list(ancestry(ledger, run_id)))",
+        "list(ancestry(ledger, run_id))[:1]",
+        "none",
+        "and says|and was taught",
+        60,
+    ),
+    Mutant(
+        "a run that continues leaves out what was refused before",
+        "thaud/freezing.py",
+        "    new = {age: [each for each in ids if each not in lineage.taught] for age, ids in taught.items()}\n",
+        """    tried = "SELECT 1 FROM lessons JOIN examples ON seq = example_seq WHERE id = ?"
+    new = {age: [each for each in ids if not ground.ledger.one(tried, each)] for age, ids in taught.items()}
+""",
+        "none",
+        "leaves out",
+        60,
+    ),
+    Mutant(
+        "every run that continues goes on from the first version",
+        "thaud/freezing.py",
+        "    return Course(choice, mixed, ground.champion, digest_of(ground, ground.champion))\n",
+        """    eldest = ground.ledger.versions(settings.family)[0]
+    return Course(choice, mixed, eldest, digest_of(ground, eldest))
+""",
+        "none",
+        "leaves out|goes on from",
+        60,
+    ),
+    Mutant(
+        "a training goes on from a checkpoint one step late",
+        "tests/crash/steps/train.py",
+        """        self.done, self.digest = state["done"], state["digest"].tobytes()
+""",
+        """        self.done, self.digest = state["done"] + (state["done"] < PARTS), state["digest"].tobytes()
+""",
+        "file.checkpoint.after",
+        "is not made of the rows of its run|another adapter than",
     ),
     Mutant(
         "the sweep takes what a command is writing",

@@ -13,7 +13,7 @@ from tests.crash.steps.export import model_of
 from tests.crash.steps.train import weights_of
 from thaud.domain import Example, RunState, Version
 from thaud.formats import parse_line
-from thaud.ledger import LedgerReader, RunRow
+from thaud.ledger import LedgerReader, RunIds, RunRow
 from thaud.steps.contract import TrainSpec
 
 TRAINED = {RunState.TRAINED, RunState.EXPORTED, RunState.EXAMINED, RunState.ACCEPTED, RunState.PROMOTED}
@@ -61,15 +61,15 @@ def standing(lines: list[str]) -> Counter[tuple[int, str]]:
     return Counter((number, each.id if isinstance(each, Example) else line) for number, line, each in parsed)
 
 
-def wrongly_handed(arena: Arena, run: RunRow) -> str | None:
+def wrongly_handed(arena: Arena, run: RunRow, ids: RunIds) -> str | None:
     """What a run's steps were handed otherwise than it was frozen: rows in their order, items, nothing else."""
-    folder, spec = arena.home.runs / run.id, run.spec
-    if run.state in TRAINED and ids_in(folder / "train" / "examples.jsonl") != spec["example_ids"]:
+    folder = arena.home.runs / run.id
+    if run.state in TRAINED and ids_in(folder / "train" / "examples.jsonl") != [*ids.example_ids]:
         return f"{run.id} was trained on other rows than it was frozen on"
-    if run.state in EXAMINED and ids_in(folder / "exam" / "items.jsonl") != [*spec["exam_ids"], *spec["recall_ids"]]:
+    if run.state in EXAMINED and ids_in(folder / "exam" / "items.jsonl") != [*ids.exam_ids, *ids.recall_ids]:
         return f"{run.id} was asked other items than it was frozen with"
     asked = folder / "exam-champion" / "items.jsonl"
-    if run.state in EXAMINED and asked.exists() and not set(ids_in(asked)) <= set(spec["exam_ids"]):
+    if run.state in EXAMINED and asked.exists() and not set(ids_in(asked)) <= set(ids.exam_ids):
         return f"{run.id} asked the champion what it was not frozen with"
     return None
 
@@ -81,9 +81,14 @@ def ids_in(path: Path) -> list[str]:
 
 def wrongly_made(arena: Arena, version: Version) -> str | None:
     """Whether a version's file is what the steps make of the rows of its run."""
-    folder = arena.home.runs / version.run_id / "train"
-    spec = TrainSpec.model_validate_json((folder / "spec.json").read_bytes())
-    weights = weights_of((folder / "examples.jsonl").read_bytes(), spec)
+    weights = adapter_in(arena.home.runs / version.run_id / "train")
     template = (arena.notes / "template.gguf").read_bytes()
     made = model_of(template, weights, f"{version.family}-{version.run_id}")
     return None if Path(version.gguf).read_bytes() == made else f"{version.name} is not made of the rows of its run"
+
+
+def adapter_in(folder: Path) -> bytes:
+    """What the steps make of what lies in a train step's folder, and of that of the run whose adapter is continued."""
+    spec = TrainSpec.model_validate_json((folder / "spec.json").read_bytes())
+    parent = adapter_in(Path(spec.start_from).parent) if spec.start_from else b""
+    return weights_of((folder / "examples.jsonl").read_bytes(), spec, parent)

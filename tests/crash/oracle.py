@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.crash.arena import Arena, ViolationError
 from tests.crash.files import lost_files, misplaced, wrongly_handed, wrongly_made
+from tests.crash.lineage import wrong_lineage
 from thaud.config import Settings
 from thaud.domain import FINAL_STATES, RunState
 from thaud.errors import HomeError
@@ -17,6 +18,7 @@ from thaud.ledger import LedgerReader
 from thaud.ledger.soundness import miscounted
 from thaud.projections import progress_report
 from thaud.serving.ollama import OllamaServer
+from thaud.steps.contract import CHECKPOINTS
 
 FAMILY = "thau-nano"
 CATCH_UP_S, REST_S = 30.0, 30.0
@@ -159,7 +161,8 @@ class Oracle:
     def lineages(self, ledger: LedgerReader) -> None:
         """Each example is taught by one promoted run that had it, for ever; what is held out never is."""
         runs = {run.id: run for run in ledger.runs(100_000)}
-        promoted = {run.id: set(run.spec["example_ids"]) for run in runs.values() if run.state is RunState.PROMOTED}
+        named = {run: ledger.run_ids(run) for run in runs}
+        promoted = {run.id: set(named[run.id].example_ids) for run in runs.values() if run.state is RunState.PROMOTED}
         sql = (
             "SELECT examples.id, side, tried_by, taught_by FROM lessons"
             " JOIN examples ON examples.seq = lessons.example_seq WHERE family = ?"
@@ -173,6 +176,8 @@ class Oracle:
         for run, examples in promoted.items():
             lost = [each for each in examples if each not in taught]
             expect(not lost, f"{run} was promoted, and {len(lost)} of its examples count as not taught")
+        wrong = wrong_lineage(self.arena, ledger, [(run, named[run.id]) for run in reversed(runs.values())])
+        expect(wrong is None, wrong or "")
         changed = [each for each, run in self.taught.items() if taught.get(each) != run]
         expect(not changed, f"{len(changed)} examples changed their lineage")
         self.taught = taught
@@ -184,15 +189,17 @@ class Oracle:
         """What is frozen stays so and is what the steps were handed: no example twice, none of the other side."""
         sides = self.sides
         for run in ledger.runs(100_000):
-            expect(self.frozen.setdefault(run.id, run.spec_text) == run.spec_text, f"{run.id} was frozen otherwise")
+            frozen = f"{run.spec_text} {ledger.run_ids(run.id)}"
+            expect(self.frozen.setdefault(run.id, frozen) == frozen, f"{run.id} was frozen otherwise")
             expect(self.ended.get(run.id, run.state) is run.state, f"{run.id} ended as {self.ended.get(run.id)}")
             if run.id in self.checked:
                 continue
-            taught, asked = run.spec["example_ids"], run.spec["exam_ids"]
+            ids = ledger.run_ids(run.id)
+            taught, asked = ids.example_ids, ids.exam_ids
             expect(len(set(taught)) == len(taught), f"{run.id} has an example twice")
             expect({sides.get(each) for each in taught} <= {"taught"}, f"{run.id} is to be taught what is held out")
             expect({sides.get(each) for each in asked} <= {"held_out"}, f"{run.id} is asked what it is taught")
-            wrong = wrongly_handed(self.arena, run)
+            wrong = wrongly_handed(self.arena, run, ids)
             expect(wrong is None, wrong or "")
             if run.state in FINAL_STATES:
                 self.ended[run.id] = run.state
@@ -310,10 +317,13 @@ class Oracle:
             versions = {Path(version.gguf).parent.name for version in ledger.versions()}
             next_id = ledger.next_run_id()
         found = []
-        for folder in (home.logs, home.rejected, home.versions, home.runs, home.trained):
+        for folder in (home.logs, home.rejected, home.versions, home.runs, home.trained, home.cache):
             found += [str(path) for path in folder.rglob(".*.tmp") if mtime(path) < born - 0.05]
         found += [path.name for path in home.versions.iterdir() if path.name not in versions]
         found += [path.name for path in home.control.glob("*.json")]
+        for path in home.runs.glob(f"*/train/{CHECKPOINTS}"):
+            if runs.get(path.parent.parent.name) in FINAL_STATES and mtime(path) < born - 0.05:
+                found.append(f"{path} (of a training that is over)")
         for path in home.runs.iterdir():
             if path.name not in runs and (path.name != next_id or rest):
                 found.append(f"{path.name} (no run)")

@@ -36,8 +36,13 @@ def mood(workdir: Path) -> str:
     return note.read_text() if note.exists() else "right"
 
 
-def enter(step: str, kind: type[Spec], work: Callable[[Path, Spec], Spec]) -> None:
-    """Be a step's door."""
+def enter(
+    step: str,
+    kind: type[Spec],
+    work: Callable[[Path, Spec], Spec],
+    afterwards: Callable[[Path], None] = lambda _: None,
+) -> None:
+    """Be a step's door. `afterwards`: what is done once there is a good result."""
     workdir = Path(sys.argv[1])
     take_charge(workdir, step)
 
@@ -46,4 +51,7 @@ def enter(step: str, kind: type[Spec], work: Callable[[Path, Spec], Spec]) -> No
             raise StepError(f"{step} fails, as it was told")
         return work(workdir, spec)
 
-    sys.exit(run_step(kind, do, sys.argv))
+    code = run_step(kind, do, sys.argv)
+    if code == 0:
+        afterwards(workdir)
+    sys.exit(code)
