@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast crash check format nano datasets bench clean
+.PHONY: help install demo test test-fast crash check format nano datasets bench bench-train clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,10 +50,13 @@ nano: $(STAMP) ## build the nano base model again from its corpus
 datasets: $(STAMP) ## write data/datasets again from the facts
 	$(BIN)/python -m thaud.nano.datasets --out data/datasets
 
-bench: $(STAMP) ## beside a peer each: the idle daemon, the intake, the training step
+bench: $(STAMP) ## beside a peer each: the idle daemon, the intake
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench.bench_idle
 	$(BIN)/python -m tests.bench.bench_intake
+
+bench-train: $(STAMP) ## training beside TRL: speed, memory, held-out loss, growth, start-up (for about an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench.bench_train
 
 clean: ## remove what was made

@@ -1,199 +1,173 @@
-"""Training speed and memory: the train step's own loop beside the loop that one writes first.
+"""The train step beside its peer: TRL's SFTTrainer with PEFT, as a user would run it.
 
-usage: python -m tests.bench.bench_train [nano] [mid]
+usage: python -m tests.bench.bench_train [SHAPE...] [--compare] [--growth] [--start] [--daemon] [--all] [--json]
 
-The peer is plain transformers and peft: batches padded to their longest example, logits of every position, cross
-entropy over them. Both train the same LoRA from the same weights on the same examples in the same order, each time in
-a process of its own, in turns; the last losses are printed because they must agree. Prints medians and the ratio.
+compare   nano, mid, 0.5b (or the shapes named): ours, the padded peer and the packed one in turns, a process each
+growth    tokens/s and peak at 1,000, 5,000 and 20,000 examples       start    from the spawn to the first step
+daemon    what the daemon takes while a run trains
+
+Without a part's name all parts run. The sides train the same examples from the same base with the same rank, rate and
+number of examples a step; one judge takes all held-out losses. --all adds the peer in bf16 and on its defaults, and
+ours in fp32. Aims are told as met or missed; the exit code is 1 only where ours cannot run. Where TRL is missing, ours
+is measured alone.
 """
 
+import argparse
 import json
-import os
-import random
-import resource
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from thaud.steps.contract import usable_cores, wait_passively
-from thaud.steps.train.data import Lesson
-from thaud.steps.train.packing import batches
+from rich.console import Console
 
-WARM_UP = 16  # examples of one batch, trained before the clock starts: the first products allocate
-RATE, SEED, BATCH, RANK, ALPHA = 2e-4, 0, 16, 32, 64
+from tests.bench.train_growth import measure_parts
+from tests.bench.train_peer import MODES
+from tests.bench.train_report import NOTES, arithmetic, part_aims, show_parts, show_shape, summary
+from tests.bench.train_report import aims as aims_of
+from tests.bench.train_runs import (
+    BARE,
+    OURS,
+    Figures,
+    RunFailedError,
+    Work,
+    adapter_of,
+    as_json,
+    ask,
+    losses_of,
+    machine,
+    peer_is_here,
+    prepare,
+    run_side,
+)
+from tests.bench.train_shapes import COMPARED, SHAPES
 
-
-class Shape(NamedTuple):
-    """A model's shape, and how much of it is trained how often."""
-
-    config: dict[str, int]
-    examples: int
-    rounds: int
-
-
-SHAPES = {
-    "nano": Shape(
-        {
-            "hidden_size": 256,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "intermediate_size": 768,
-            "vocab_size": 4099,
-        },
-        examples=192,
-        rounds=3,
-    ),
-    "mid": Shape(
-        {
-            "hidden_size": 512,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 2,
-            "intermediate_size": 1536,
-            "vocab_size": 16384,
-        },
-        examples=48,
-        rounds=3,
-    ),
-}
+PARTS = ("compare", "growth", "start", "daemon")
+PEERS = ("pad", "pack")
+NO_PEER = "TRL is not installed, so ours is measured alone; the peer comes with: pip install '.[bench]'"
 
 
-def lessons_of(count: int) -> list[Lesson]:
-    """Random tokens with the lengths of real instruction sets: log-normal, prompt and answer."""
-    rng = random.Random(SEED)
-    made = []
-    for number in range(count):
-        prompt = 12 + min(200, int(rng.lognormvariate(2.8, 0.8)))
-        answer = 1 + min(300, int(rng.lognormvariate(3.2, 1.0)))
-        ids = tuple(rng.randrange(300) for _ in range(prompt + answer))
-        made.append(Lesson(str(number), ids, tuple(range(prompt, prompt + answer))))
-    return made
-
-
-def train_ours(base: Path, lessons: Sequence[Lesson]) -> tuple[float, float]:
-    """Seconds and last loss of the train step's loop."""
-    import torch  # noqa: PLC0415 - in the child alone
-
-    from thaud.steps.train.loop import Recipe, train  # noqa: PLC0415
-    from thaud.steps.train.model import add_adapter, load_base  # noqa: PLC0415
-
-    device = torch.device("cpu")
-    torch.set_num_threads(usable_cores(0))
-    recipe = Recipe(SEED, RATE, 1, BATCH)
-    list(train(add_adapter(load_base(base, device), RANK, ALPHA, SEED), lessons[:WARM_UP], recipe, device))
-    model = add_adapter(load_base(base, device), RANK, ALPHA, SEED)
-    began = time.perf_counter()
-    losses = [step.loss for step in train(model, lessons, recipe, device)]
-    return time.perf_counter() - began, losses[-1]
-
-
-def train_peer(base: Path, lessons: Sequence[Lesson]) -> tuple[float, float]:
-    """Seconds and last loss of the plain loop."""
-    import torch  # noqa: PLC0415
-
-    torch.set_num_threads(usable_cores(0))
-    plain_loop(base, lessons[:WARM_UP])
-    return plain_loop(base, lessons)
-
-
-def plain_loop(base: Path, lessons: Sequence[Lesson]) -> tuple[float, float]:
-    """Padded batches, all logits, cross entropy; the learning rate's course is ours, so that the losses agree."""
-    import torch  # noqa: PLC0415
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
-
-    from thaud.steps.train.loop import CLIP, rate_at  # noqa: PLC0415
-    from thaud.steps.train.model import old_names_tolerated  # noqa: PLC0415
-
-    disable_progress_bar()
-    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    torch.manual_seed(SEED)
-    with old_names_tolerated():
-        model: Any = get_peft_model(
-            plain, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
-        )
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
-    plan = batches(len(lessons), BATCH, 1, SEED)
-    model.train()
-    began = time.perf_counter()
-    last = 0.0
-    for number, (_, chosen) in enumerate(plan):
-        batch = [lessons[index] for index in chosen]
-        longest = max(len(each.ids) for each in batch)
-        ids = torch.tensor([[*each.ids, *[0] * (longest - len(each.ids))] for each in batch])
-        mask = torch.tensor([[1] * len(each.ids) + [0] * (longest - len(each.ids)) for each in batch])
-        labels = torch.full_like(ids, -100)
-        for row, each in enumerate(batch):
-            labels[row, list(each.targets)] = ids[row, list(each.targets)]
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * rate_at(number, len(plan))
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(weights, CLIP)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        last = float(loss.detach())
-    return time.perf_counter() - began, last
-
-
-def child(side: str, base: Path, count: int) -> None:
-    """Train once and print what it took."""
-    lessons = lessons_of(count)
-    seconds, loss = (train_ours if side == "ours" else train_peer)(base, lessons)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    speed = sum(len(lesson.ids) for lesson in lessons) / seconds
-    sys.stdout.write(json.dumps({"tokens_per_s": speed, "peak_mib": peak, "loss": loss}) + "\n")
-
-
-def measure(side: str, base: Path, count: int) -> dict[str, float]:
-    """One child's figures."""
-    wait_passively()  # for both: spinning threads measure whatever else runs on this machine
-    command = [sys.executable, "-m", "tests.bench.bench_train", "--child", side, str(base), str(count)]
-    done = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def compare(name: str, shape: Shape, folder: Path) -> None:
-    """Both sides in turns on one shape, and their medians."""
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - it and the next load torch
-
-    from tests.testkit.tiny_models import write_tiny_base  # noqa: PLC0415
-
-    disable_progress_bar()
-    base = write_tiny_base(folder / name, max_position_embeddings=1024, **shape.config)
-    taken: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
-    for _ in range(shape.rounds):
-        for side, rows in taken.items():
-            rows.append(measure(side, base, shape.examples))
-    middle = {
-        side: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for side, rows in taken.items()
+def compare(work: Work, ways: list[str], rounds: int, console: Console) -> dict[str, Any]:
+    """All sides in turns on one shape. A side of the peer that fails is named and left out from then on."""
+    found: dict[str, list[Figures]] = {way: [] for way in ways}
+    failed: dict[str, str] = {}
+    products = []
+    for turn in range(rounds):
+        products.append(ask("products", work.name))
+        for way in (each for each in ways if each not in failed):
+            try:
+                run = run_side(work, way, turn, place(work, way, turn))
+            except RunFailedError as error:
+                failed[way] = f"no result: {error}"
+                console.print(f"{work.name} {turn + 1}/{rounds} {way}: {error}")
+                continue
+            found[way].append(run)
+            console.print(
+                f"{work.name} {turn + 1}/{rounds} {way}: {run.tokens_per_s:,.0f} tokens/s, {run.peak_mib:,.0f} MiB"
+            )
+    losses = judge(work, found)
+    if not found["ours"]:
+        sys.exit(f"ours cannot run on {work.name}: {failed['ours']}")
+    return {
+        "rounds": rounds,
+        "facts": work.facts._asdict(),
+        "base_loss": losses[BARE],
+        "medians": summary(found),
+        "arithmetic": arithmetic(work, found, products),
+        "remarks": {way: runs[-1].remark for way, runs in found.items() if runs},
+        "failed": failed,
+        "runs": as_json(found),
     }
-    for side, row in middle.items():
-        print(
-            f"{name:5} {side:6} {row['tokens_per_s']:8.0f} tokens/s {row['peak_mib']:8.0f} MiB peak"
-            f"   last loss {row['loss']:.4f}"
-        )
-    speed, memory = (middle["ours"][key] / middle["plain"][key] for key in ("tokens_per_s", "peak_mib"))
-    print(f"{name:5} ratio  {speed:8.2f} x        {memory:8.2f} x", flush=True)
+
+
+def place(work: Work, way: str, turn: int) -> Path:
+    """A run's work directory."""
+    return work.folder / f"{way}-{turn}"
+
+
+def judge(work: Work, found: dict[str, list[Figures]]) -> dict[str, float]:
+    """Write every run's held-out loss into its figures. Returns them by adapter, with the bare base's."""
+    adapters = {
+        (way, turn): str(adapter_of(place(work, way, turn))) for way, runs in found.items() for turn in range(len(runs))
+    }
+    losses = losses_of(work, [BARE, *adapters.values()])
+    for (way, turn), adapter in adapters.items():
+        found[way][turn] = replace(found[way][turn], loss=losses[adapter])
+    return losses
+
+
+def chosen_ways(asked: argparse.Namespace) -> list[str]:
+    """Ours, and the peer's ways where it is installed."""
+    ways = asked.ways.split(",") if asked.ways else [*OURS, *MODES] if asked.all else ["ours", *PEERS]
+    if strangers := set(ways) - {*OURS, *MODES}:
+        sys.exit(f"no such way: {', '.join(sorted(strangers))}; there are {', '.join((*OURS, *MODES))}")
+    ways = list(dict.fromkeys(["ours", *ways]))
+    return ways if peer_is_here() else [way for way in ways if way in OURS]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"of {', '.join(SHAPES)}; default {COMPARED}")
+    for part in PARTS:
+        parser.add_argument(f"--{part}", action="store_true")
+    parser.add_argument("--all", action="store_true", help="every way of both sides")
+    parser.add_argument("--ways", help="these ways instead, by commas")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--examples", type=int, help="of each shape, instead of its own number")
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--growth-counts", default="1000,5000,20000")
+    parser.add_argument("--growth-steps", type=int, default=300, help="optimiser steps of each run; 0 is all")
+    asked = parser.parse_args()
+    if strangers := set(asked.shapes) - set(SHAPES):
+        parser.error(f"no such shape: {', '.join(sorted(strangers))}")
+    if not any(getattr(asked, part) for part in PARTS):
+        vars(asked).update(dict.fromkeys(PARTS, True))
+    return asked
+
+
+def compare_all(asked: argparse.Namespace, progress: Console, screen: Console | None) -> dict[str, Any]:
+    """Every shape, shown as soon as it is there."""
+    if not peer_is_here():
+        progress.print(NO_PEER)
+    reports: dict[str, Any] = {}
+    for name in asked.shapes or COMPARED:
+        with tempfile.TemporaryDirectory() as folder:
+            work = prepare(name, Path(folder) / name, asked.examples)
+            reports[name] = compare(work, chosen_ways(asked), asked.rounds, progress)
+            reports[name]["aims"] = aims_of(reports[name]["medians"], reports[name]["arithmetic"])
+            if screen:
+                show_shape(screen, work, reports[name])
+    return reports
 
 
 def main() -> None:
-    """Compare on the shapes that are named, or on all."""
-    if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[1:] or SHAPES:
-            compare(name, SHAPES[name], Path(folder))
+    """The parts that are asked for."""
+    asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child of the moment is ended too
+    progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    screen = None if asked.json else Console(highlight=False, markup=False, width=120)
+    found: dict[str, Any] = {"machine": machine(), "peer": peer_is_here()}
+    if screen:
+        screen.print(found["machine"])
+    counts = [int(each) for each in asked.growth_counts.split(",")]
+    growth = (counts, asked.growth_steps, asked.rounds) if asked.growth else None
+    try:
+        parts = measure_parts(growth, asked.starts if asked.start else 0, daemon=asked.daemon)
+    except RunFailedError as error:
+        sys.exit(f"ours cannot run: {error}")
+    found |= {**parts, "aims": part_aims(parts)}
+    if screen and parts:
+        show_parts(screen, parts)
+    if asked.compare:
+        found["shapes"] = compare_all(asked, progress, screen)
+        if screen:
+            screen.print(NOTES)
+    if asked.json:
+        print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
