@@ -99,7 +99,7 @@ def test_a_ledger_that_is_taken_away_stops_the_intake(home: Home, change: Callab
         (home.queue / "b.jsonl").write_text(lines(5), encoding="utf-8")
         wait_until(lambda: "removed or replaced" in home.state.read_text("utf-8"), what="the pause")
     with running(home, **NO_TRAINING):
-        wait_until(lambda: taken(home) == 6, what="all examples")
+        assert wait_until(lambda: taken(home) == 6, what="all examples")
 
 
 def test_a_second_daemon_is_refused(home: Home) -> None:

@@ -132,7 +132,7 @@ def test_it_goes_on_within_seconds_of_room(home: Home) -> None:
         (home.queue / "facts.jsonl").write_text(lines(2000), encoding="utf-8")
         wait_for_pause(home, "intake")
         ballast.unlink()
-        wait_until(lambda: taken(home) == 2000, 4.0, what="2000 examples")
+        assert wait_until(lambda: taken(home) == 2000, 4.0, what="2000 examples")
 
 
 @pytest.mark.parametrize("leave", [4096, 40_960, 204_800, 1_000_000])

@@ -238,7 +238,7 @@ def test_another_folder_in_its_place_is_watched(home: Home, replace: Callable[[H
         (home.queue / "new.jsonl").write_text(lines(1), encoding="utf-8")
         wait_until(lambda: taken(home) == 1, what="the example")
         (home.queue / "newer.jsonl").write_text(lines(1, 1), encoding="utf-8")
-        wait_until(lambda: taken(home) == 2, what="the example after it")
+        assert wait_until(lambda: taken(home) == 2, what="the example after it")
 
 
 def mounted(folder: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_mount_put_over_the_drop_box_and_taken_away(home: Home) -> None:
         finally:
             subprocess.run(["umount", str(home.queue)], check=True)
         (home.queue / "below.jsonl").write_text(lines(1, 1), encoding="utf-8")
-        wait_until(lambda: taken(home) == 2, what="the example below")
+        assert wait_until(lambda: taken(home) == 2, what="the example below")
 
 
 def test_a_link_to_another_file_system_is_a_drop_box(home: Home) -> None:
@@ -269,7 +269,7 @@ def test_a_link_to_another_file_system_is_a_drop_box(home: Home) -> None:
         home.queue.symlink_to(elsewhere)
         with running(home, **NEVER):
             (elsewhere / "linked.jsonl").write_text(lines(1), encoding="utf-8")
-            wait_until(lambda: taken(home) == 1, what="the example")
+            assert wait_until(lambda: taken(home) == 1, what="the example")
     finally:
         shutil.rmtree(elsewhere)
 

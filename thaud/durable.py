@@ -1,6 +1,7 @@
 """Files that survive a crash: whole or not there. Owns the order of write, fsync, rename and fsync of the folder."""
 
 import os
+import shutil
 from pathlib import Path
 
 from thaud.failpoints import reach
@@ -43,3 +44,11 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it; never what a link leads to. May be gone. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import structlog
 from thaud import curriculum, gate
 from thaud.config import Settings
 from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunState, Trigger, Version
-from thaud.durable import write_durably
+from thaud.durable import remove, write_durably
 from thaud.errors import DiskFullError, StepError, StorageError, ThauError, in_words
 from thaud.executor import run_step
 from thaud.failpoints import reach
@@ -53,7 +53,6 @@ from thaud.workdir import (
     probe,
     probe_answers,
     read_answers,
-    remove,
     train_row,
     training_spec,
 )

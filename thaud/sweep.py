@@ -13,13 +13,13 @@ from pathlib import Path
 import structlog
 
 from thaud.domain import FINAL_STATES, RunState
-from thaud.durable import fsync_folder
+from thaud.durable import fsync_folder, remove
 from thaud.errors import StorageError
 from thaud.failpoints import reach
 from thaud.home import Home
 from thaud.ledger import LedgerReader
 from thaud.steps.contract import CHECKPOINTS, LOCK, RESULT
-from thaud.workdir import end_survivor, remove
+from thaud.workdir import end_survivor
 
 OTHERS_S = 3600.0  # the CLI writes into drop-box and control folder without a lock: its temporary names may be in use
 OF_QUEUE = re.compile(r"\.(?:.+-[0-9a-f]{16}\.jsonl|import-[0-9a-f]{16})\.tmp\Z")

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from thaud.config import Training
 from thaud.domain import Answer, QueuedExample, RunSpec, Side
-from thaud.durable import fsync_folder, make_folder
+from thaud.durable import fsync_folder, make_folder, remove
 from thaud.errors import StepError, StorageError
 from thaud.failpoints import reach
 from thaud.home import Home
@@ -49,14 +49,6 @@ def make_ready(workdir: Path, spec: Spec) -> None:
         remove(each)
     (workdir / SPEC).unlink(missing_ok=True)
     reach("clear.workdir.after")
-
-
-def remove(path: Path) -> None:
-    """A file, or a folder with all that is in it. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def is_for(workdir: Path, spec: Spec) -> bool:

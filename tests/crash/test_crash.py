@@ -14,6 +14,7 @@ from tests.crash.cycles import Cycles, Tally
 from tests.crash.files import lost_files
 from tests.crash.oracle import FAMILY, Oracle
 from tests.crash.workload import Writer, text
+from tests.testkit.daemon import look
 from thaud.domain import RunState
 from thaud.failpoints import POINTS
 from thaud.ledger import Ledger
@@ -199,6 +200,11 @@ def put_another(writer: Writer, name: str, line: str) -> None:
     writer.put(name, text([*writer.files[name], line]))
 
 
+def accepted(arena: Arena) -> int:
+    """How many examples the ledger has."""
+    return int(look(arena.home, lambda ledger: ledger.one("SELECT count(*) FROM examples")))
+
+
 @pytest.mark.parametrize("change", [append, put_another])
 def test_who_writes_while_a_file_is_moved_loses_nothing(
     tmp_path: Path, change: Callable[[Writer, str, str], None]
@@ -213,9 +219,10 @@ def test_who_writes_while_a_file_is_moved_loses_nothing(
         arena.writer.drop_taught(12)
         arena.until(gate.with_name("gate.reached").exists, "a file about to be moved")
         (name,) = arena.writer.there()
-        line = arena.writer.valid()
+        line, known = arena.writer.valid(), accepted(arena)
         change(arena.writer, name, line)
         arena.writer.files[name].append(line)
         arena.writer.finish([line])
         gate.touch()
         oracle.look(rest=True)
+        assert accepted(arena) == known + 1

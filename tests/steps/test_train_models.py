@@ -116,33 +116,13 @@ def test_packed_and_one_by_one_agree_wherever_lessons_lie(base: Path, lengths: l
     check_close(together, gradients(model))
 
 
-def test_packed_and_one_by_one_agree_in_bf16(kind_base: Path) -> None:
-    """In bfloat16, and beside float32, they agree as far as its rounding goes."""
+def check_agreement_in_bf16(kind_base: Path, device: torch.device) -> None:
+    """Packed and one by one agree in bfloat16, and with float32 on the CPU, as far as its rounding goes."""
     lessons = [*fact_lessons(kind_base), lesson(TILE + 40, 1)]
-    model = adapted(kind_base, torch.bfloat16)
-    packed = trainer(model, lessons).accumulate(lessons)
-    together = gradients(model)
-    assert all(each.dtype == torch.float32 for each in together)
-    alone = trainer(model, lessons, row_tokens=1).accumulate(lessons)
-    apart = gradients(model)
-    exact = adapted(kind_base)
-    assert packed == pytest.approx(alone, rel=1e-2)
-    assert packed == pytest.approx(trainer(exact, lessons).accumulate(lessons), rel=1e-2)
-    mine, others, true = (torch.cat([each.flatten() for each in some]) for some in (together, apart, gradients(exact)))
-    assert (mine - others).norm() < 0.05 * true.norm()
-    assert (mine - true).norm() < 0.1 * true.norm()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT SHOWN: no CUDA device")
-def test_packed_and_one_by_one_agree_under_cuda(kind_base: Path) -> None:
-    """On a GPU in bfloat16 (FlashAttention where torch and the device have it, else tiles) they agree likewise, and
-    with float32 on the CPU.
-    """
-    lessons = [*fact_lessons(kind_base), lesson(TILE + 40, 1)]
-    model = adapted(kind_base, torch.bfloat16, torch.device("cuda"))
+    model = adapted(kind_base, torch.bfloat16, device)
     packed = trainer(model, lessons).accumulate(lessons)
     together = [each.cpu() for each in gradients(model)]
+    assert all(each.dtype == torch.float32 for each in together)
     alone = trainer(model, lessons, row_tokens=1).accumulate(lessons)
     apart = [each.cpu() for each in gradients(model)]
     exact = adapted(kind_base)
@@ -151,6 +131,20 @@ def test_packed_and_one_by_one_agree_under_cuda(kind_base: Path) -> None:
     mine, others, true = (torch.cat([each.flatten() for each in some]) for some in (together, apart, gradients(exact)))
     assert (mine - others).norm() < 0.05 * true.norm()
     assert (mine - true).norm() < 0.1 * true.norm()
+
+
+def test_packed_and_one_by_one_agree_in_bf16(kind_base: Path) -> None:
+    """In bfloat16, and beside float32, they agree as far as its rounding goes."""
+    check_agreement_in_bf16(kind_base, torch.device("cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT SHOWN: no CUDA device")
+def test_packed_and_one_by_one_agree_under_cuda(kind_base: Path) -> None:
+    """On a GPU in bfloat16 (FlashAttention where torch and the device have it, else tiles) they agree likewise, and
+    with float32 on the CPU.
+    """
+    check_agreement_in_bf16(kind_base, torch.device("cuda"))
 
 
 @pytest.mark.gpu

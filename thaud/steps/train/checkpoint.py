@@ -10,7 +10,6 @@ Refuses to know torch, and what the parts of a training keep in their states.
 import hashlib
 import json
 import os
-import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from thaud.durable import fsync_folder, make_folder, put_in_place
+from thaud.durable import fsync_folder, make_folder, put_in_place, remove
 from thaud.failpoints import reach
 from thaud.steps.contract import CHECKPOINTS, Emit
 
@@ -151,7 +150,7 @@ class Checkpoints:
             size = self.write(folder, step)
         except OSError as error:
             with suppress(OSError):
-                clear(folder)
+                remove(folder)
             self.tell("checkpoint_failed", steps=step, reason=error.strerror or str(error))
             return False
         finally:
@@ -164,7 +163,7 @@ class Checkpoints:
     def write(self, folder: Path, step: int) -> int:
         """Write a checkpoint; its size in bytes. Raises OSError."""
         reach("file.checkpoint.before")
-        clear(folder)  # one that was passed over, and that the disk would not let go
+        remove(folder)  # one that was passed over, and that the disk would not let go
         make_folder(folder)
         values, tensors = self.taken()
         files = {TENSORS: write_tensors(folder / TENSORS, tensors), STATE: write_json(folder / STATE, values)}
@@ -196,7 +195,7 @@ class Checkpoints:
             if each not in self.good:
                 with suppress(OSError):
                     reach("remove.checkpoint.before")
-                    clear(each)
+                    remove(each)
                     reach("remove.checkpoint.after")
 
 
@@ -205,7 +204,7 @@ def discard(workdir: Path) -> None:
     if os.path.lexists(workdir / CHECKPOINTS):
         with suppress(OSError):
             reach("remove.checkpoint.before")
-            clear(workdir / CHECKPOINTS)
+            remove(workdir / CHECKPOINTS)
             reach("remove.checkpoint.after")
 
 
@@ -222,14 +221,6 @@ def listed(folder: Path) -> list[Path]:
 def is_checkpoint(path: Path) -> bool:
     """Whether it may be one: a folder of its own, with a number for a name."""
     return path.name.isdecimal() and path.is_dir() and not path.is_symlink()
-
-
-def clear(path: Path) -> None:
-    """Remove whatever it is, and nothing that a link leads to. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def complaint(folder: Path, mark: Mapping[str, Any]) -> str | None:
