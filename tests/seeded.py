@@ -1,7 +1,9 @@
 """Homes with a history, built through the real ledger, for tests that look at one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from thaud.config import initial_toml
 from thaud.domain import Example, Message, RunSpec, RunState, Score, Side, Trigger, Version
@@ -38,8 +40,8 @@ def take_in(ledger: Ledger, age: int, n: int, file: str, side: Side = Side.TAUGH
     return [row.id for row in rows]
 
 
-def freeze(ledger: Ledger, ids: list[str], age: int, family: str) -> RunSpec:
-    """A run on these examples, frozen."""
+def freeze(ledger: Ledger, ids: list[str], age: int, family: str, **changes: Any) -> RunSpec:
+    """A run on these examples, frozen. `changes` are fields of its spec."""
     spec = RunSpec(
         id=ledger.next_run_id(),
         family=family,
@@ -61,6 +63,7 @@ def freeze(ledger: Ledger, ids: list[str], age: int, family: str) -> RunSpec:
         batch_examples=16,
         export_kind="f16",
     )
+    spec = replace(spec, **changes)
     ledger.freeze_run(spec)
     return spec
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from thaud.errors import HomeError
 from thaud.freezing import read_spec
 from thaud.ledger import Ledger, LedgerReader, NewExample
 from thaud.ledger.arrivals import group_hash, runs
-from thaud.ledger.schema import MIGRATIONS
+from thaud.ledger.schema import MIGRATIONS, add_functions
 from thaud.ledger.soundness import miscounted, recount
 
 
@@ -192,12 +193,18 @@ def test_row_numbers_by_a_scan_are_those_by_their_keys(ledger: Ledger) -> None:
     )
 
 
-def first_schema(path: Path) -> sqlite3.Connection:
-    """A ledger as the first release made it."""
+def schema(path: Path, number: int) -> sqlite3.Connection:
+    """A ledger as the release made it that knew so many migrations."""
     made = sqlite3.connect(path)
-    made.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version=1; PRAGMA journal_mode=WAL;")
+    add_functions(made)
+    made.executescript(f"{''.join(MIGRATIONS[:number])}; PRAGMA user_version={number}; PRAGMA journal_mode=WAL;")
     made.row_factory = sqlite3.Row
     return made
+
+
+def first_schema(path: Path) -> sqlite3.Connection:
+    """A ledger as the first release made it."""
+    return schema(path, 1)
 
 
 def fill(old: sqlite3.Connection) -> None:
@@ -261,18 +268,21 @@ def test_the_first_schema_is_read_by_nobody_but_the_writer(tmp_path: Path) -> No
         LedgerReader.open(tmp_path / "ledger.sqlite3")
 
 
+def old_run(old: sqlite3.Connection, seq: int, text: str) -> None:
+    """A promoted run as an earlier release wrote it."""
+    row = (seq, f"run-{seq:04d}", FAMILY, text)
+    old.execute("INSERT INTO runs VALUES (?, ?, ?, 0, 'promoted', 'examples', ?, '[]', NULL, 'x', 'x')", row)
+
+
 def test_runs_of_the_second_schema_keep_their_examples(tmp_path: Path) -> None:
     """The ids of earlier runs are found where they are now, the rest where it was; the unreadable stays."""
     path = tmp_path / "ledger.sqlite3"
-    ids = {"example_ids": ["b", "a"], "exam_ids": ["c"], "recall_ids": []}
-    with Ledger.open(path) as ledger:
-        ledger.freeze_run(spec("run-0001", ()))
-        ledger.freeze_run(spec("run-0002", ()))
-        sql, found = ledger.connection, ledger.runs(1)[0].spec
-        sql.execute("UPDATE runs SET spec = ? WHERE id = 'run-0001'", (json.dumps({**found, "id": "run-0001", **ids}),))
-        sql.execute("UPDATE runs SET spec = 'torn {' WHERE id = 'run-0002'")
-        sql.execute("DROP TABLE run_ids")
-        sql.execute("PRAGMA user_version=2")
+    found = json.loads(json.dumps(dataclasses.asdict(spec("run-0001", ()))))
+    with closing(schema(path, 2)) as old:
+        ids = {"example_ids": ["b", "a"], "exam_ids": ["c"], "recall_ids": []}
+        old_run(old, 1, json.dumps({**found, **ids}))
+        old_run(old, 2, "torn {")
+        old.commit()
     with Ledger.open(path) as ledger:
         (unreadable, run) = ledger.runs()
         assert read_spec(ledger, run) == dataclasses.replace(spec("run-0001", ("b", "a")), exam_ids=("c",))
@@ -280,3 +290,32 @@ def test_runs_of_the_second_schema_keep_their_examples(tmp_path: Path) -> None:
         assert unreadable.spec_text == "torn {"
         with pytest.raises(LookupError, match="no examples of run-0002"):
             ledger.run_ids("run-0002")
+
+
+def test_versions_of_the_third_schema_keep_their_kind(tmp_path: Path) -> None:
+    """What a version's file is comes from what its run was to export, f16 where nobody knows; nothing is pruned, its
+    file is where it was, and what servers were known to hold is known still.
+    """
+    path = tmp_path / "ledger.sqlite3"
+    with closing(schema(path, 3)) as old:
+        for n, text in enumerate(('{"export_kind": "q8_0"}', '{"seed": 0}', "torn {"), 1):
+            old_run(old, n, text)
+            values = (FAMILY, n, f"run-{n:04d}", f"versions/{FAMILY}-v{n}/model.gguf")
+            old.execute("INSERT INTO versions VALUES (?, ?, ?, 0, ?, 's', 7, 30, 20, 2, 'x')", values)
+        old.execute("INSERT INTO registrations VALUES ('h', 'm', 'served', 'd', 'x')")
+        old.execute("INSERT INTO aliases VALUES (?, 2, 'x')", (FAMILY,))
+        old.commit()
+    with Ledger.open(path) as ledger:
+        found = ledger.versions(FAMILY)
+        assert [(each.kind, each.base_gguf, each.base_sha256, each.pruned_at) for each in found] == [
+            ("q8_0", None, None, None),
+            ("f16", None, None, None),
+            ("f16", None, None, None),
+        ]
+        assert [each.gguf for each in found] == [
+            str(tmp_path / "versions" / f"{FAMILY}-v{n}" / "model.gguf") for n in (1, 2, 3)
+        ]
+        assert ledger.champion(FAMILY) == found[1]
+        (held,) = ledger.registrations()
+        assert held == {"host": "h", "name": "m", "state": "served", "detail": "d", "at": "x", "report": None}
+        assert ledger.one("PRAGMA user_version") == len(MIGRATIONS)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from thaud.domain import Precision
+from thaud.domain import ExportKind, ModelKind, Precision
 from thaud.errors import ConfigError
 from thaud.failpoints import SETTING as FAILPOINTS
 from thaud.home import CONFIG_NAME, Home
@@ -97,7 +97,9 @@ class Gate(Section):
 class Export(Section):
     """What is written."""
 
-    kind: Literal["f16", "q8_0"] = "f16"
+    kind: ExportKind = "f16"
+    base_kind: ModelKind = "f16"
+    keep_versions: Positive = 3
 
 
 class Serving(Section):
@@ -107,6 +109,7 @@ class Serving(Section):
     ollama_host: str = "http://127.0.0.1:11434"
     ollama_enabled: bool = True
     retry_s: Annotated[float, Field(gt=0)] = 60.0
+    namespace: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_-]{0,79})?$")] = ""
 
 
 class Api(Section):

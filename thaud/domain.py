@@ -11,6 +11,10 @@ from typing import Any, Literal, get_args
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Precision = Literal["auto", "fp32", "bf16"]  # of the frozen weights and the products in training
+ModelKind = Literal["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]  # types of the weights in a GGUF
+ExportKind = (
+    ModelKind | Literal["adapter"]
+)  # what a version is: a merged model, or a LoRA on a base that versions share
 Strategy = Literal["fresh", "continue"]  # a new adapter, or the champion's trained on
 
 
@@ -213,7 +217,7 @@ class RunSpec:
     rank: int
     alpha: int
     batch_examples: int
-    export_kind: str
+    export_kind: ExportKind
     strategy: Strategy = "fresh"
     strategy_reason: str = ""
     parent: int | None = None
@@ -222,6 +226,7 @@ class RunSpec:
     precision: Precision = "auto"
     held_back_share: float = 0.0
     patience: int = 0
+    base_kind: ModelKind = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +325,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An accepted, immutable model: number N of its family."""
+    """An accepted, immutable model: number N of its family.
+
+    `kind` "adapter": `gguf` is a LoRA on `base_gguf`, a file that versions share. `pruned_at`: since when its file is
+    given up for the room (ISO 8601, UTC), None where it is kept.
+    """
 
     family: str
     n: int
@@ -332,6 +341,10 @@ class Version:
     accuracy: Score
     examples: int
     accepted_at: str
+    kind: ExportKind = "f16"
+    base_gguf: str | None = None
+    base_sha256: str | None = None
+    pruned_at: str | None = None
 
     @property
     def name(self) -> str:

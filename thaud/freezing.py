@@ -66,6 +66,7 @@ def written(
         alpha=recipe.alpha,
         batch_examples=recipe.batch_examples,
         export_kind=settings.export.kind,
+        base_kind=settings.export.base_kind,
         strategy=course.choice.strategy,
         strategy_reason=course.choice.reason,
         parent=course.parent.n if course.parent else None,

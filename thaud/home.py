@@ -95,6 +95,11 @@ class Home:
         return self.data / "versions"
 
     @property
+    def bases(self) -> Path:
+        """GGUFs of bases without an adapter, which versions of kind "adapter" share."""
+        return self.data / "bases"
+
+    @property
     def orphans(self) -> Path:
         """What `thau doctor --fix` set aside because nothing owned it."""
         return self.data / "orphans"

@@ -1,6 +1,7 @@
 """The ledger: SQLite, the only truth. schema.py (tables, migrations), reader.py (queries), rows.py (their values),
 writer.py (transactions), arrivals.py (the rows of intake's transaction), quarantined.py (questions about rejected
-lines), lineages.py (what versions were taught, and at which pace), soundness.py (questions about the ledger itself).
+lines), lineages.py (what versions were taught, and at which pace), whereabouts.py (where an example went, and what a
+version was taught, line by line), soundness.py (questions about the ledger itself).
 """
 
 from thaud.ledger.arrivals import NewExample, NewFile, NewRejection

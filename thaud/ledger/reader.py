@@ -340,5 +340,6 @@ class LedgerReader:
         return read_version(row, self.path.parent) if row else None
 
     def registrations(self) -> list[dict[str, Any]]:
-        """What Ollama servers are known to hold."""
-        return [dict(row) for row in self.connection.execute("SELECT * FROM registrations ORDER BY host, name")]
+        """What Ollama servers are known to hold, and what they showed of it."""
+        rows = self.connection.execute("SELECT * FROM registrations ORDER BY host, name")
+        return [{**row, "report": json.loads(row["report"] or "null")} for row in map(dict, rows)]

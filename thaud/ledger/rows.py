@@ -111,4 +111,8 @@ def read_version(row: sqlite3.Row, folder: Path) -> Version:
         accuracy=Score(row["asked"], row["correct"]),
         examples=row["examples"],
         accepted_at=row["accepted_at"],
+        kind=row["kind"],
+        base_gguf=str(folder / row["base_gguf"]) if row["base_gguf"] else None,
+        base_sha256=row["base_sha256"],
+        pruned_at=row["pruned_at"],
     )

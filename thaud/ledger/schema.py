@@ -233,6 +233,18 @@ MIGRATIONS: tuple[str, ...] = (
         FROM runs WHERE json_valid(spec);
     UPDATE runs SET spec = json_remove(spec, '$.example_ids', '$.exam_ids', '$.recall_ids') WHERE json_valid(spec);
     """,
+    """
+    -- What a version's file is, the base under an adapter, and since when the file is given up for the room.
+    ALTER TABLE versions ADD COLUMN kind TEXT NOT NULL DEFAULT 'f16';
+    ALTER TABLE versions ADD COLUMN base_gguf TEXT;
+    ALTER TABLE versions ADD COLUMN base_sha256 TEXT;
+    ALTER TABLE versions ADD COLUMN pruned_at TEXT;
+    UPDATE versions SET kind = coalesce(
+        (SELECT json_extract(spec, '$.export_kind') FROM runs WHERE runs.id = run_id AND json_valid(spec)), 'f16');
+
+    -- What a server showed of a model when it was made there: the file it runs, what it can do, how it renders (JSON).
+    ALTER TABLE registrations ADD COLUMN report TEXT;
+    """,
 )
 
 

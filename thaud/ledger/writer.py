@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -243,7 +244,8 @@ class Ledger(LedgerReader):
         """Commit acceptance: the run has its number."""
         with self.transaction("accept") as sql:
             sql.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO versions (family, n, run_id, age, gguf, gguf_sha256, size_bytes, asked, correct, examples,"
+                " accepted_at, kind, base_gguf, base_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     version.family,
                     version.n,
@@ -256,6 +258,9 @@ class Ledger(LedgerReader):
                     version.accuracy.right,
                     version.examples,
                     version.accepted_at,
+                    version.kind,
+                    in_folder(version.base_gguf, self.path.parent) if version.base_gguf else None,
+                    version.base_sha256,
                 ),
             )
             sql.execute(
@@ -288,6 +293,30 @@ class Ledger(LedgerReader):
             if advance_to is not None:
                 self._set_age(advance_to, "age_advanced")
 
+    def move_alias(self, version: Version, why: str) -> None:
+        """Commit that another version of the family answers from now on (`thau rollback`)."""
+        with self.transaction("move_alias") as sql:
+            before = self.champion(version.family)
+            sql.execute(
+                "UPDATE aliases SET n = ?, moved_at = ? WHERE family = ?", (version.n, self.now(), version.family)
+            )
+            self._note("rolled_back", before=before.name if before else None, after=version.name, why=why)
+
+    def give_up(self, versions: Sequence[Version]) -> None:
+        """Commit that the files of versions are given up for the room (`thau prune`); removing them comes after."""
+        with self.transaction("give_up") as sql:
+            sql.executemany(
+                "UPDATE versions SET pruned_at = ? WHERE family = ? AND n = ? AND pruned_at IS NULL",
+                ((self.now(), version.family, version.n) for version in versions),
+            )
+            self._note("versions_pruned", versions=[version.name for version in versions])
+
+    def home_id(self) -> str:
+        """What tells this home from others on a server they share; made the first time."""
+        if (known := self.meta("home_id")) is None:
+            self.set_meta("home_id", known := secrets.token_hex(8))
+        return known
+
     def set_age(self, age: int, kind: str, **why: Any) -> None:
         """Change the current age; examples and versions stay. `kind` names the event."""
         with self.transaction("set_age"):
@@ -301,11 +330,17 @@ class Ledger(LedgerReader):
         """Back to age 0."""
         self.set_age(0, "reset", why=why)
 
-    def register(self, host: str, name: str, state: str, detail: str) -> None:
-        """Remember what an Ollama server holds, or why it does not."""
+    def register(self, host: str, name: str, state: str, detail: str, report: dict[str, Any] | None = None) -> None:
+        """Remember what an Ollama server holds, or why it does not. `report`: what it showed, where it was asked."""
         with self.transaction("register") as sql:
             sql.execute(
-                "INSERT INTO registrations VALUES (?, ?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET"
-                " state = excluded.state, detail = excluded.detail, at = excluded.at",
-                (host, name, state, detail, self.now()),
+                "INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET"
+                " state = excluded.state, detail = excluded.detail, at = excluded.at,"
+                " report = coalesce(excluded.report, report)",
+                (host, name, state, detail, self.now(), json.dumps(report) if report else None),
             )
+
+    def unregister(self, host: str, name: str) -> None:
+        """Forget a name that a server no longer holds, because it was to be deleted."""
+        with self.transaction("register") as sql:
+            sql.execute("DELETE FROM registrations WHERE host = ? AND name = ?", (host, name))

@@ -22,11 +22,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from thaud.domain import Precision
+from thaud.domain import ExportKind, ModelKind, Precision
 from thaud.durable import write_durably
 from thaud.errors import ThauError
 from thaud.failpoints import FAILPOINTS
@@ -116,11 +116,12 @@ class TrainResult(Spec):
     stopped_early: bool = False
 
 
-ExportKind = Literal["f16", "q8_0"]
-
-
 class ExportSpec(Spec):
-    """Merge base and adapter (None: the base alone) into one GGUF at `out`."""
+    """Merge base and adapter (None: the base alone) into one GGUF at `out`.
+
+    Of kind "adapter" the file at `out` is a GGUF LoRA, and the base it is applied to is at `base_out`, a GGUF of
+    `base_kind` that versions share: written unless it is there already. `threads` 0 is all cores.
+    """
 
     base_dir: str
     adapter_dir: str | None
@@ -128,24 +129,60 @@ class ExportSpec(Spec):
     kind: ExportKind
     name: str
     context_tokens: int
+    base_out: str | None = None
+    base_kind: ModelKind = "f16"
+    threads: int = 0
 
 
 class ExportResult(Spec):
-    """The file that was written, with its digest taken on the way."""
+    """The file that was written, with its digest taken on the way. `base_gguf`: what an adapter is applied to."""
 
     gguf: str
     gguf_sha256: str
     size_bytes: int
     tensors: int
     seconds: float
+    base_gguf: str | None = None
+    base_sha256: str | None = None
+
+
+class CertifySpec(Spec):
+    """Compare a GGUF with what was trained: base_dir and adapter_dir by transformers, the file by llama.cpp.
+
+    `base_gguf`: what `gguf` is applied to where it is an adapter. `items` is JSONL as of ExamSpec, held-out prompts.
+    `max_new_tokens` bounds the answers that must come to an end.
+    """
+
+    base_dir: str
+    base_digest: str
+    adapter_dir: str
+    gguf: str
+    base_gguf: str | None
+    kind: ExportKind
+    items: str
+    context_tokens: int
+    max_new_tokens: int = 64
+    threads: int = 0
+
+
+class CertifyResult(Spec):
+    """The certificate, in full (its shape: thaud/steps/certify). `reasons` are empty where it passed."""
+
+    gguf_sha256: str
+    passed: bool
+    reasons: list[str]
+    certificate: dict[str, Any]
+    seconds: float
 
 
 class ExamSpec(Spec):
     """Ask a GGUF every item. `items` is JSONL: {"id", "age", "messages", "tools"?, "grader"?, "role"}; the last message
-    is the expected answer; role is "held_out" or "recall".
+    is the expected answer; role is "held_out" or "recall". `base_gguf`: what `gguf` is applied to where it is an
+    adapter.
     """
 
     gguf: str
+    base_gguf: str | None = None
     items: str
     answers: str
     context_tokens: int
