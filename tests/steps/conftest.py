@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.testkit.llama_cpp_source import source_or_skip
 from tests.testkit.tiny_models import write_tiny_adapter, write_tiny_base
 
 
@@ -15,3 +16,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     """An adapter for `base` that changes its answers."""
     return write_tiny_adapter(tmp_path_factory.mktemp("adapter"), base)
+
+
+@pytest.fixture(scope="session")
+def converters() -> Path:
+    """The folder of llama.cpp's own converters; skips, or fails in CI, where it cannot be had."""
+    return source_or_skip()

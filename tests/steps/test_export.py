@@ -3,7 +3,6 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -12,14 +11,14 @@ import torch
 from gguf.quants import quantize
 
 from tests.steps.doors import through_door
+from tests.steps.exporting import export, tensors_of, values_of
 from tests.testkit.merged import check_same_answers, merged_model
 from tests.testkit.tiny_models import TEMPLATE, TEXT, tiny_tokenizer, write_tiny_adapter, write_tiny_base
 from tests.testkit.training import CPU, lessons_of, trainer
-from thaud.domain import Example, Message, ToolCall
+from thaud.domain import Example, Message, ModelKind, ToolCall
 from thaud.nano import BASE_DIR
-from thaud.steps.contract import ExportKind, ExportSpec
+from thaud.steps.contract import ExportSpec
 from thaud.steps.export.architectures import ARCHITECTURES
-from thaud.steps.export.writer import write_gguf
 from thaud.steps.llama import LlamaModel
 from thaud.steps.tokenizer import read_tokenizer
 from thaud.steps.train.loop import Recipe
@@ -31,27 +30,6 @@ QUESTIONS = [
     for thing in ("el cielo", "la vaca", "a dog", "el árbol 🌳", "2 + 2")
     for ending in ("?", ", por favor?")
 ]
-
-
-def export(base: Path, adapter: Path | None, out: Path, kind: ExportKind = "f16") -> ExportSpec:
-    spec = ExportSpec(
-        base_dir=str(base),
-        adapter_dir=str(adapter) if adapter else None,
-        out=str(out),
-        kind=kind,
-        name="thau-tiny-v1",
-        context_tokens=128,
-    )
-    write_gguf(spec, lambda _done, _total: None)
-    return spec
-
-
-def tensors_of(path: Path) -> dict[str, gguf.ReaderTensor]:
-    return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-
-
-def values_of(path: Path) -> dict[str, Any]:
-    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +77,7 @@ def test_adapter_is_in_the_file(base: Path, file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
-def test_tensors_are_the_fp32_merge_then_rounded(base: Path, adapter: Path, tmp_path: Path, kind: ExportKind) -> None:
+def test_tensors_are_the_fp32_merge_then_rounded(base: Path, adapter: Path, tmp_path: Path, kind: ModelKind) -> None:
     """Each tensor is bit for bit an fp32 merge rounded once; vectors are F32, matrices F16 or Q8_0."""
     export(base, adapter, tmp_path / "model.gguf", kind)
     merged = merged_model(base, adapter).state_dict()
@@ -142,6 +120,17 @@ def test_untied_and_sharded_base(tmp_path: Path) -> None:
     assert not np.array_equal(found["token_embd.weight"].data, head)
     with LlamaModel(tmp_path / "model.gguf", 128, threads=1) as model:
         assert list(model.generate([1, 2, 3], 4))
+
+
+def test_what_pads_a_tensor_is_nought(tmp_path: Path) -> None:
+    """Bytes between tensors are zeros, whatever lay in the buffers before: the same export has the same digest."""
+    shape = {"hidden_size": 36, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 50}
+    export(write_tiny_base(tmp_path / "base", **shape), None, tmp_path / "model.gguf", threads=1)
+    data = (tmp_path / "model.gguf").read_bytes()
+    ends = [int(each.data_offset + each.n_bytes) for each in tensors_of(tmp_path / "model.gguf").values()]
+    padding = b"".join(data[end : end + -end % 32] for end in ends)
+    assert padding
+    assert not any(padding)
 
 
 def test_rslora_is_scaled_by_the_root_of_the_rank(base: Path, tmp_path: Path) -> None:

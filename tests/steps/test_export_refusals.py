@@ -1,6 +1,11 @@
 import json
 import math
+import os
+import resource
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.steps.test_export import export
+from tests.steps.exporting import export
+from thaud.domain import ModelKind
 from thaud.errors import ModelError, StorageError
-from thaud.steps.export.metadata import pre_tokenizer
-from thaud.steps.export.writer import check_room
+from thaud.steps.export.room import check_memory, check_room
+from thaud.steps.export.weights import open_weights
 
 
 def changed(folder: Path, tmp_path: Path, file: str, change: dict[str, Any]) -> Path:
@@ -79,17 +85,45 @@ def test_adapter_of_another_model_is_refused(base: Path, adapter: Path, tmp_path
         export(base, rewrite_adapter(adapter, tmp_path, change), tmp_path / "model.gguf")
 
 
-def test_values_beyond_f16_are_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
-    """A merged weight that F16 would turn into infinity is an error that names tensor and value; Q8_0 holds it."""
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q4_k_m"])
+def test_adapter_whose_training_diverged_is_refused(base: Path, adapter: Path, tmp_path: Path, kind: ModelKind) -> None:
+    """Values that no training that went well leaves are refused before anything is written, of any type; the remedy is
+    the one that helps.
+    """
 
     def grow(tensors: dict[str, torch.Tensor]) -> None:
         tensors[Q_PROJ + "B.weight"] *= 1e6
 
     grown = rewrite_adapter(adapter, tmp_path, grow)
-    with pytest.raises(ModelError, match=r"blk.0.attn_q.weight holds .* F16"):
-        export(base, grown, tmp_path / "model.gguf")
-    assert [path.name for path in tmp_path.iterdir()] == ["rewritten"]
-    export(base, grown, tmp_path / "model.gguf", "q8_0")
+    said = r"moves model.layers.0.self_attn.q_proj.weight by up to .* diverged; lower training.learning_rate"
+    with pytest.raises(ModelError, match=said):
+        export(base, grown, tmp_path / "out" / "model.gguf", kind)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_large_adapter_that_did_not_diverge_is_merged(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """What the quick bound cannot clear is computed: halves of large numbers whose product is small are exported."""
+
+    def lean(tensors: dict[str, torch.Tensor]) -> None:
+        down, up = torch.zeros(8, 64), torch.zeros(64, 8)
+        down[0, 0] = down[1, 1] = up[0, 0] = 1.0
+        down[0, 1], down[1, 0], up[1, 1] = 0.0, 3e5, 0.0
+        tensors |= {Q_PROJ + "A.weight": down, Q_PROJ + "B.weight": up}
+
+    export(base, rewrite_adapter(adapter, tmp_path, lean), tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").is_file()
+
+
+def test_values_beyond_f16_in_the_base_are_refused(base: Path, tmp_path: Path) -> None:
+    """A weight that F16 would turn into infinity is an error that names tensor and value; BF16 holds it, as it says."""
+    large = changed(base, tmp_path, "config.json", {})
+    tensors = load_file(large / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][0, 0] = 1e6
+    save_file(tensors, large / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"blk.0.attn_q.weight holds .* F16 can hold.* bf16"):
+        export(large, None, tmp_path / "out" / "model.gguf")
+    assert not list((tmp_path / "out").glob("*"))
+    export(large, None, tmp_path / "model.gguf", "bf16")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +134,7 @@ def test_values_beyond_f16_are_refused(base: Path, adapter: Path, tmp_path: Path
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
         ({"num_hidden_layers": 1}, "layers.1"),
         ({"num_hidden_layers": 3}, "layers.2"),
-        ({"vocab_size": 100}, "vocabulary ends at 100"),
+        ({"vocab_size": 100}, "embed_tokens.weight is .* config.json makes it"),
     ],
 )
 def test_base_that_cannot_be_described_is_refused(
@@ -119,19 +153,28 @@ def test_base_that_cannot_be_described_is_refused(
         {"pre_tokenizer": None},
     ],
 )
-def test_unknown_pre_tokenizer_fails_closed(base: Path, change: dict[str, Any]) -> None:
-    """A tokenizer that splits in another way than Qwen2's is refused, never guessed."""
-    definition = json.loads((base / "tokenizer.json").read_text())
-    assert pre_tokenizer(definition) == "qwen2"
-    with pytest.raises(ModelError, match="only Qwen2's"):
-        pre_tokenizer({**definition, **change})
+def test_unknown_pre_tokenizer_fails_closed(base: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A tokenizer that splits in a way that is not known is refused, never guessed, and nothing is written."""
+    with pytest.raises(ModelError):
+        export(changed(base, tmp_path, "tokenizer.json", change), None, tmp_path / "out" / "model.gguf")
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_full_disk_is_refused_with_figures(tmp_path: Path) -> None:
     """Before anything is written, the error says how much is needed, how much is there and where."""
-    check_room(tmp_path / "model.gguf", 100, 100)
+    file = tmp_path / "model.gguf"
+    check_room([(file, 100)], lambda _: 100)
     with pytest.raises(StorageError, match=r"model.gguf: it needs 5,000 MB and 2,000 MB are free .* free 3,000 MB"):
-        check_room(tmp_path / "model.gguf", 5_000_000_000, 2_000_000_000)
+        check_room([(file, 5_000_000_000)], lambda _: 2_000_000_000)
+
+
+def test_too_little_memory_is_refused_with_figures(tmp_path: Path) -> None:
+    """Before anything is written, the error says how much memory is needed, and how much is free."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable: 1000000 kB\n", encoding="utf-8")
+    check_memory(700_000_000, tmp_path)
+    with pytest.raises(ModelError, match=r"needs 2,268 MB of memory and 1,024 MB are free"):
+        check_memory(2_000_000_000, tmp_path)
 
 
 def test_damaged_weights_are_our_error(base: Path, tmp_path: Path) -> None:
@@ -140,3 +183,32 @@ def test_damaged_weights_are_our_error(base: Path, tmp_path: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(ModelError, match=r"model.safetensors cannot be read"):
         export(broken, None, tmp_path / "model.gguf")
+
+
+def test_weights_that_become_shorter_are_our_error(base: Path, tmp_path: Path) -> None:
+    """A file that is cut while it is read ends the export, and leaves none."""
+    cut = changed(base, tmp_path, "config.json", {})
+    with open_weights(cut) as weights:
+        os.truncate(cut / "model.safetensors", 4000)
+        with pytest.raises(ModelError, match="become shorter"):
+            weights.read("model.embed_tokens.weight")
+
+
+def test_full_disk_in_the_middle_leaves_nothing(base: Path, tmp_path: Path) -> None:
+    """What fails in the thread that writes ends the export with the system's own error, and no file stays."""
+    with pytest.raises(OSError, match="File too large"), file_size_limit(20_000):
+        export(base, None, tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def file_size_limit(most: int) -> Iterator[None]:
+    """No file of this process may be longer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)

@@ -10,8 +10,16 @@ from transformers import AutoModelForCausalLM
 
 from thaud.domain import Message
 from thaud.steps.llama import LlamaModel
-from thaud.steps.tokenizer import read_tokenizer
+from thaud.steps.tokenizer import one_day, read_tokenizer
 from thaud.steps.train.model import old_names_tolerated
+
+ENDS = (
+    "<|im_end|>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eot_id|>",
+    "<|end_of_text|>",
+)  # where llama.cpp stops, by their spelling
 
 
 def merged_model(base: Path, adapter: Path) -> Any:
@@ -34,13 +42,13 @@ def greedy(model: Any, prompt: list[int], max_new_tokens: int, ends: set[int]) -
 def check_same_answers(served: LlamaModel, base: Path, adapter: Path, questions: Sequence[str]) -> int:
     """Assert that both tokenise every question alike and answer it alike, greedily; how many answers differ in all."""
     tokenizer = read_tokenizer(base)
-    ends = {tokenizer.ids["<|im_end|>"], tokenizer.ids["<|endoftext|>"]}
+    ends = {tokenizer.ids[text] for text in ENDS if text in tokenizer.ids}
     merged = merged_model(base, adapter)
     torch.set_num_threads(1)
     answers = set()
     for question in questions:
         prompt = tokenizer.encode_all(tokenizer.renderer.prompt([Message("user", question)]))
-        assert served.encode(served.renderer.prompt([Message("user", question)])) == prompt
+        assert served.encode(served.renderer.at(one_day).prompt([Message("user", question)])) == prompt
         said = "".join(text for text, _ in served.generate(prompt, 16))
         wanted = greedy(merged, prompt, 16, ends)
         shown = "".join(served._piece(token).decode("latin-1") for token in wanted)

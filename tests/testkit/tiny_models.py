@@ -92,6 +92,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+DRAWN_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 # What each kind of base has of its own; TinyLlama is the plain llama.
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "qwen2": (Qwen2Config, {}),
@@ -99,6 +100,8 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "qwen3 with biases": (Qwen3Config, {"head_dim": 32, "attention_bias": True}),
     "llama": (LlamaConfig, {}),
     "llama of as many keys": (LlamaConfig, {"num_key_value_heads": 4}),
+    "llama of wide heads": (LlamaConfig, {"head_dim": 32}),
+    "llama, drawn together": (LlamaConfig, {"rope_parameters": DRAWN_ROPE}),
     "llama 3": (LlamaConfig, {"rope_parameters": LLAMA3_ROPE}),
     "llama with biases": (LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
 }
@@ -132,17 +135,19 @@ def write_tiny_base(
     folder: Path,
     *,
     kind: str = "qwen2",
+    words: str = "qwen2",
     tied: bool = True,
     init_std: float = 0.02,
     shard: str = "2GB",
     seed: int = 0,
     **changes: Any,
 ) -> Path:
-    """A base of two layers and 64 dimensions in `folder`, of one of KINDS, with biases that are not zero. `changes` go
-    into its config.
+    """A base of two layers and 64 dimensions in `folder`, of one of KINDS, with biases that are not zero, and one of
+    tiny_tokenizers' (`words`). `changes` go into its config.
     """
-    tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
+    from tests.testkit.tiny_tokenizers import write_tokenizer  # noqa: PLC0415 - it stands on this module
+
+    tokenizer = write_tokenizer(folder, words)
     config = {
         "hidden_size": 64,
         "num_hidden_layers": 2,
@@ -153,7 +158,7 @@ def write_tiny_base(
         "max_position_embeddings": 512,
         "rope_theta": 10000.0,
         "tie_word_embeddings": tied,
-        "bos_token_id": None,
+        "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "initializer_range": init_std,

@@ -20,7 +20,8 @@ from thaud.steps.export.architectures import ARCHITECTURES
 from thaud.steps.tokenizer import read_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-WANTED = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "*.safetensors*")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja")
+WANTED = ("config.json", *TOKENIZER, "*.safetensors*")
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
@@ -109,8 +110,7 @@ def base_digest(folder: Path) -> str:
 
 def deciding_files(folder: Path) -> Iterator[Path]:
     """Configuration, tokenizer, template and weights, in a fixed order."""
-    names = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", INDEX]
-    for name in [*names, *weight_files(folder)]:
+    for name in ["config.json", *TOKENIZER, INDEX, *weight_files(folder)]:
         if (folder / name).is_file():
             yield folder / name
 

@@ -2,12 +2,15 @@
 
 Training encodes with it and the export writes it into the GGUF, so both have one idea of what a control token is.
 Owns the reading of tokenizer.json, tokenizer_config.json and chat_template.jinja; refuses tokenizers without the first.
+SentencePiece puts a space before a text: which of the pieces of a conversation it does so for is decided here, so that
+the pieces together are what llama.cpp makes of the whole text, and so that no answer begins with a space of its own.
 """
 
+import itertools
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,23 +18,27 @@ from typing import TYPE_CHECKING, Any
 
 from thaud.errors import ModelError
 from thaud.rendering import CHATML, VISIBLE_TAGS, Piece, Renderer
+from thaud.steps.tokenizer_structure import REPLACED, SPACE, Structure, is_sentencepiece, structure_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LOOKS_LIKE_CONTROL = re.compile(r"<\|.*\|>")  # llama.cpp's converter takes these for control tokens, declared or not
+# llama.cpp's converter takes these for control tokens, declared or not.
+LOOKS_LIKE_CONTROL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]")
 
 
 @dataclass(frozen=True)
 class BaseTokenizer:
     """What a base's tokenizer files say. `definition` is tokenizer.json, `settings` tokenizer_config.json, `config` the
-    model's own config.json, which names a BOS where the tokenizer does not.
+    model's own config.json, which names a BOS where the tokenizer does not; `sentencepiece` are the bytes of
+    tokenizer.model, of which the export takes the scores, and empty where there is none.
     """
 
     definition: Mapping[str, Any]
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
     template: str
+    sentencepiece: bytes = b""
 
     @cached_property
     def added(self) -> dict[str, int]:
@@ -51,7 +58,7 @@ class BaseTokenizer:
         return {**self.definition["model"]["vocab"], **self.added}
 
     def special(self, role: str) -> str | None:
-        """The text of the `eos`, `bos` or `pad` token; None where the base names none."""
+        """The text of the `eos`, `bos`, `pad` or `unk` token; None where the base names none."""
         named = self.settings.get(f"{role}_token")
         if named is not None:
             return str(named["content"] if isinstance(named, Mapping) else named)
@@ -66,28 +73,78 @@ class BaseTokenizer:
         return Renderer(self.template, self.control, self.special("bos") or "", self.special("eos") or "", one_day)
 
     @cached_property
-    def _native(self) -> "Tokenizer":
-        from tokenizers import Tokenizer  # noqa: PLC0415 - native code, only where something is encoded
+    def structure(self) -> Structure:
+        """How text is taken apart. Raises ModelError where llama.cpp would do it otherwise."""
+        return structure_of(self.definition, self.settings)
 
+    @cached_property
+    def _native(self) -> "Tokenizer":
         added = [
             {**token, "special": token["content"] in self.control} for token in self.definition.get("added_tokens", ())
         ]
-        native = Tokenizer.from_str(json.dumps({**self.definition, "added_tokens": added}))
-        native.no_truncation()
-        native.no_padding()
-        native.encode_special_tokens = True
-        return native
+        return native({**self.definition, "added_tokens": added})
 
-    def encode(self, piece: Piece) -> list[int]:
-        """Token ids of one piece; in plain text, control tokens are characters like any other."""
+    @cached_property
+    def _bare(self) -> "Tokenizer":
+        """SentencePiece's merging alone, without added tokens and without a space before the text."""
+        nothing: dict[str, Any] = {"pre_tokenizer": None, "post_processor": None, "added_tokens": []}
+        return native({**self.definition, **nothing, "normalizer": REPLACED})
+
+    @cached_property
+    def _visible(self) -> "re.Pattern[str]":
+        """Added tokens that are text to people: they are found in plain text too."""
+        spelled = {text.replace(SPACE, " ") for text in self.added.keys() - self.control}
+        return re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or "(?!)")
+
+    def encode(self, piece: Piece, *, continues: bool = False) -> list[int]:
+        """Token ids of one piece; in plain text, control tokens are characters like any other. `continues`: whether it
+        goes on after plain text, so that SentencePiece puts no space before it.
+        """
         if piece.control:
             return [self.ids[piece.text]]
+        if is_sentencepiece(self.definition):
+            return list(self._spell(piece.text, continues=continues))
         ids: list[int] = self._native.encode(piece.text, add_special_tokens=False).ids
         return ids
 
-    def encode_all(self, pieces: Iterable[Piece]) -> list[int]:
-        """Token ids of pieces in order."""
-        return [number for piece in pieces for number in self.encode(piece)]
+    def _spell(self, text: str, *, continues: bool) -> Iterator[int]:
+        """Ids of SentencePiece, as llama.cpp has them: a space before what stands first or after an added token."""
+        at = 0
+        for found in itertools.chain(self._visible.finditer(text), (None,)):
+            if plain := text[at : found.start() if found else len(text)]:
+                prefix = " " if self.structure.space_prefix and not continues else ""
+                yield from self._bare.encode(prefix + plain, add_special_tokens=False).ids
+            if found:
+                yield self._added_ids[found[0]]
+                at, continues = found.end(), False
+
+    @cached_property
+    def _added_ids(self) -> dict[str, int]:
+        return {text.replace(SPACE, " "): number for text, number in self.added.items()}
+
+    def encode_all(self, pieces: Iterable[Piece], *, continues: bool = False) -> list[int]:
+        """Token ids of pieces in order. `continues`: whether they go on after plain text."""
+        ids: list[int] = []
+        for piece in pieces:
+            ids += self.encode(piece, continues=continues)
+            continues = not piece.control
+        return ids
+
+    def encode_as_declared(self, text: str) -> list[int]:
+        """Ids of a text as tokenizer.json would have them by itself, with what it puts around: no way to train by."""
+        ids: list[int] = native(self.definition, plain=False).encode(text).ids
+        return ids
+
+
+def native(definition: Mapping[str, Any], *, plain: bool = True) -> "Tokenizer":
+    """The library's tokenizer; `plain`: special tokens in a text are characters like any other."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - native code, only where something is encoded
+
+    made = Tokenizer.from_str(json.dumps(definition))
+    made.no_truncation()
+    made.no_padding()
+    made.encode_special_tokens = plain
+    return made
 
 
 def one_day(layout: str) -> str:
@@ -102,7 +159,9 @@ def read_tokenizer(folder: Path) -> BaseTokenizer:
     if definition.get("model", {}).get("type") != "BPE":
         raise ModelError(f"{folder / 'tokenizer.json'}: only BPE tokenizers can be trained and exported")
     config = read_json(folder / "config.json", required=False)
-    return BaseTokenizer(definition, settings, config, read_template(folder, settings))
+    learned = folder / "tokenizer.model"
+    spelled = learned.read_bytes() if is_sentencepiece(definition) and learned.is_file() else b""
+    return BaseTokenizer(definition, settings, config, read_template(folder, settings), spelled)
 
 
 def read_template(folder: Path, settings: Mapping[str, Any]) -> str:

@@ -1,133 +1,127 @@
 """What a GGUF says about its model beside the weights: shape, tokenizer, chat template.
 
 Keys and types are those of llama.cpp's converter (UINT32 and FLOAT32, never wider: Ollama refuses them), in the order
-in which llama.cpp's own COPY leaves them. The pre-tokenizer is decided from the tokenizer's structure and fails closed:
-a wrong one tokenises silently wrong.
+in which llama.cpp's own COPY leaves them; where we differ, docs/export.md has the reason. The vocabulary itself is
+vocabulary.py's.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from gguf import GGUFWriter, LlamaFileType, TokenType
+from gguf import GGUFWriter, LlamaFileType, RopeScalingType, size_label
 
+from thaud.domain import Message, ModelKind
 from thaud.errors import ModelError
-from thaud.rendering import VISIBLE_TAGS
 from thaud.steps.bases import context_of
-from thaud.steps.contract import ExportKind, ExportSpec
+from thaud.steps.contract import ExportSpec
+from thaud.steps.export import rotary
+from thaud.steps.export.architectures import dimensions_of, plan_of
+from thaud.steps.export.vocabulary import read_vocabulary
 from thaud.steps.tokenizer import BaseTokenizer
 
-FILE_TYPES: Mapping[ExportKind, LlamaFileType] = {
+FILE_TYPES: Mapping[ModelKind, LlamaFileType] = {
     "f16": LlamaFileType.MOSTLY_F16,
+    "bf16": LlamaFileType.MOSTLY_BF16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q6_k": LlamaFileType.MOSTLY_Q6_K,
+    "q5_k_m": LlamaFileType.MOSTLY_Q5_K_M,
+    "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
 }
-QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+ROLES = ("bos", "eos", "unk", "sep", "pad", "mask")  # those for whose tokens a GGUF has keys
 
 
 def add_metadata(writer: GGUFWriter, spec: ExportSpec, config: Mapping[str, Any], tokenizer: BaseTokenizer) -> None:
     """Add every key. Raises ModelError where the model cannot be described completely."""
     writer.add_type("model")
     writer.add_name(spec.name)
+    writer.add_size_label(size_label(sum(math.prod(row.shape) for row in plan_of(config)), 0, 0, 0))
     writer.add_uint32("thau.context_tokens", spec.context_tokens)
     add_shape(writer, config)
     add_tokenizer(writer, tokenizer, int(config["vocab_size"]))
     writer.add_quantization_version(2)
-    writer.add_file_type(FILE_TYPES[spec.kind])
+    writer.add_file_type(FILE_TYPES[spec.base_kind if spec.kind == "adapter" else spec.kind])
 
 
 def add_shape(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
     """Sizes, context and rotary settings. The context is the model's own, not the stage's."""
-    if config.get("use_sliding_window"):
-        raise ModelError("models with a sliding window cannot be exported")
-    writer.add_block_count(int(config["num_hidden_layers"]))
+    sizes = dimensions_of(config)
+    writer.add_block_count(sizes.layers)
     writer.add_context_length(context_of(dict(config)))
-    writer.add_embedding_length(int(config["hidden_size"]))
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_head_count(int(config["num_attention_heads"]))
-    writer.add_head_count_kv(int(config.get("num_key_value_heads") or config["num_attention_heads"]))
-    writer.add_rope_freq_base(rope_base(config))
+    writer.add_embedding_length(sizes.width)
+    writer.add_feed_forward_length(sizes.inner)
+    writer.add_head_count(sizes.heads)
+    writer.add_head_count_kv(sizes.key_heads)
+    add_rotary(writer, rotary.settings_of(config))
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+    if config["model_type"] != "qwen2" or config.get("head_dim"):
+        writer.add_key_length(sizes.head_dim)
+        writer.add_value_length(sizes.head_dim)
+    if config["model_type"] == "llama":
+        writer.add_vocab_size(sizes.vocabulary)
+        writer.add_rope_dimension_count(sizes.head_dim)
 
 
-def rope_base(config: Mapping[str, Any]) -> float:
-    """The rotary base frequency, where transformers 5 or earlier ones wrote it. Refuses scaled variants."""
-    settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = settings.get("rope_type") or settings.get("type") or "default"
-    if kind != "default":
-        raise ModelError(f"rotary embeddings of type {kind!r} cannot be exported, only the default")
-    return float(settings.get("rope_theta") or config.get("rope_theta") or 10000.0)
+def add_rotary(writer: GGUFWriter, settings: rotary.Rotary) -> None:
+    """The base frequency, and how far positions are drawn together. Llama 3's factors are a tensor."""
+    if settings.kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(settings.given["factor"]))
+    writer.add_rope_freq_base(settings.base)
 
 
-def add_tokenizer(writer: GGUFWriter, tokenizer: BaseTokenizer, vocabulary: int) -> None:
-    """Tokens with their kinds, merges, special ids and the chat template."""
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer(tokenizer.definition))
-    tokens, kinds = tokens_and_kinds(tokenizer, vocabulary)
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges([each if isinstance(each, str) else " ".join(each) for each in merges(tokenizer)])
-    end = tokenizer.special("eos")
-    if end is None or end not in tokenizer.ids:
-        raise ModelError("the tokenizer names no end-of-turn token (eos_token in tokenizer_config.json)")
-    pad = tokenizer.special("pad") or end
-    begin = tokenizer.special("bos") or pad
-    writer.add_eos_token_id(tokenizer.ids[end])
-    writer.add_pad_token_id(tokenizer.ids[pad])
-    writer.add_bos_token_id(tokenizer.ids[begin])
-    writer.add_add_bos_token(False)
+def add_tokenizer(writer: GGUFWriter, tokenizer: BaseTokenizer, size: int) -> None:
+    """Tokens with their kinds, scores or merges, special ids and the chat template."""
+    vocabulary = read_vocabulary(tokenizer, size)
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    writer.add_token_types(vocabulary.kinds)
+    if vocabulary.space_prefix is not None:
+        writer.add_add_space_prefix(vocabulary.space_prefix)
+    else:
+        writer.add_token_merges(vocabulary.merges)
+    for role, number in special_ids(tokenizer).items():
+        getattr(writer, f"add_{role}_token_id")(number)
+    writer.add_add_bos_token(begins_with_bos(tokenizer) and added_around(tokenizer)["bos"])
+    writer.add_add_eos_token(False)
     writer.add_chat_template(tokenizer.template)
 
 
-def merges(tokenizer: BaseTokenizer) -> list[Any]:
-    """The BPE's merges, as tokenizer.json has them: "a b" or ["a", "b"]."""
-    found: list[Any] = tokenizer.definition["model"]["merges"]
+def special_ids(tokenizer: BaseTokenizer) -> dict[str, int]:
+    """Ids of special tokens by role. Where the base names no padding or beginning, llama.cpp would assume some, so that
+    the end's, and the padding's, stand for them.
+
+    Raises ModelError where the base names no end.
+    """
+    named = {role: tokenizer.special(role) for role in ROLES}
+    found = {role: tokenizer.ids[text] for role, text in named.items() if text in tokenizer.ids}
+    if "eos" not in found:
+        raise ModelError("the tokenizer names no end-of-turn token (eos_token in tokenizer_config.json)")
+    found.setdefault("pad", found["eos"])
+    found.setdefault("bos", found["pad"])
     return found
 
 
-def tokens_and_kinds(tokenizer: BaseTokenizer, vocabulary: int) -> tuple[list[str], list[int]]:
-    """Token texts and llama.cpp kinds by id; ids beyond the tokenizer's are unused padding of the embedding."""
-    by_id = {number: text for text, number in tokenizer.ids.items()}
-    if by_id and max(by_id) >= vocabulary:
-        raise ModelError(f"the tokenizer has token {max(by_id)}, the model's vocabulary ends at {vocabulary}")
-    tokens = [by_id.get(number, f"[PAD{number}]") for number in range(vocabulary)]
-    kinds = [kind_of(by_id.get(number), tokenizer) for number in range(vocabulary)]
-    return tokens, kinds
+def added_around(tokenizer: BaseTokenizer) -> dict[str, bool]:
+    """Whether a server is told to put BOS before, or EOS behind, whatever it tokenises: by tokenizer.json's
+    post-processor, else by tokenizer_config.json.
+    """
+    outer = tokenizer.definition.get("post_processor") or {}
+    said: dict[str, bool] = {}
+    for part in outer.get("processors", [outer]):
+        if part.get("type") == "ByteLevel":
+            said = {"bos": False, "eos": False, **said}
+        elif part.get("type") == "TemplateProcessing":
+            ends = {"bos": part["single"][0], "eos": part["single"][-1]} if len(part["single"]) > 1 else {}
+            tokens = {role: end["SpecialToken"]["id"] for role, end in ends.items() if "SpecialToken" in end}
+            said |= {role: token == tokenizer.special(role) for role, token in tokens.items()}
+    return {role: said.get(role, tokenizer.settings.get(f"add_{role}_token") is True) for role in ("bos", "eos")}
 
 
-def kind_of(token: str | None, tokenizer: BaseTokenizer) -> int:
-    """llama.cpp's kind of a token. Tags that answers show are user-defined: control tokens would vanish from them."""
-    if token is None:
-        return int(TokenType.UNUSED)
-    if token in tokenizer.control:
-        return int(TokenType.CONTROL)
-    if token in tokenizer.added or token in VISIBLE_TAGS:
-        return int(TokenType.USER_DEFINED)
-    return int(TokenType.NORMAL)
-
-
-def pre_tokenizer(definition: Mapping[str, Any]) -> str:
-    """llama.cpp's name for how text is split before BPE. Raises ModelError for any structure but those known."""
-    model = definition["model"]
-    plain_bpe = not any(model.get(setting) for setting in ("dropout", "byte_fallback", "ignore_merges", "unk_token"))
-    affixes = [model.get("continuing_subword_prefix"), model.get("end_of_word_suffix")]
-    normaliser = (definition.get("normalizer") or {}).get("type")
-    if plain_bpe and not any(affixes) and normaliser == "NFC" and splits_of(definition) == [QWEN2_SPLIT, "bytes"]:
-        return "qwen2"
-    raise ModelError("the tokenizer's way of splitting text is not one that is known to llama.cpp here: only Qwen2's")
-
-
-def splits_of(definition: Mapping[str, Any]) -> list[str]:
-    """The pre-tokenizer's parts: a split's pattern, `bytes` for the plain byte alphabet, `?` for anything else."""
-    outer = definition.get("pre_tokenizer") or {}
-    return [part_of(part) for part in outer.get("pretokenizers", [outer])]
-
-
-def part_of(part: Mapping[str, Any]) -> str:
-    """One part of a pre-tokenizer, see splits_of."""
-    if part.get("type") == "Split" and part.get("behavior") == "Isolated" and not part.get("invert"):
-        return str(part["pattern"].get("Regex", "?"))
-    if part.get("type") == "ByteLevel" and not part.get("add_prefix_space") and not part.get("use_regex", True):
-        return "bytes"
-    return "?"
+def begins_with_bos(tokenizer: BaseTokenizer) -> bool:
+    """Whether the chat template writes BOS itself, so that the model is trained with one before a conversation."""
+    pieces = tokenizer.renderer.prompt([Message("user", "1")])
+    return bool(pieces) and pieces[0].control and pieces[0].text == tokenizer.special("bos")

@@ -6,16 +6,15 @@ nor safetensors, because it precedes every run. Format: the safetensors README, 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thaud.domain import Message
 from thaud.errors import BaseUnavailableError, ModelError
 from thaud.steps.bases import weight_files
 from thaud.steps.contract import ExportSpec
-from thaud.steps.export.architectures import EMBEDDING, FLOATS, HEAD, find_architecture
+from thaud.steps.export.architectures import EMBEDDING, FLOATS, HEAD, Named, plan_of
 from thaud.steps.tokenizer import read_json, read_tokenizer
 
 PROBE = (Message("user", "1"), Message("assistant", "2"))
@@ -59,14 +58,12 @@ def misfit(folder: Path) -> str | None:
     from thaud.steps.export.metadata import add_metadata  # noqa: PLC0415
 
     config, tokenizer = read_json(folder / "config.json"), read_tokenizer(folder)
-    architecture = find_architecture(config.get("model_type"))
+    plan = plan_of(config)
     trial = ExportSpec(base_dir=str(folder), adapter_dir=None, out="", kind="f16", name="", context_tokens=1)
-    add_metadata(GGUFWriter(None, architecture.name), trial, config, tokenizer)
+    add_metadata(GGUFWriter(None, str(config["model_type"])), trial, config, tokenizer)
     tokenizer.encode_all(tokenizer.renderer.lesson(PROBE))
     stored = {name: tensor for file in weight_files(folder) for name, tensor in read_header(folder / file).items()}
-    tied = bool(config.get("tie_word_embeddings"))
-    names = architecture.tensors(int(config["num_hidden_layers"]), tied=tied)
-    return wrong_tensor(names, stored, config) or (split_head(stored) if tied else None)
+    return wrong_tensor(plan, stored) or (split_head(stored) if config.get("tie_word_embeddings") else None)
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -87,38 +84,19 @@ def read_header(path: Path) -> dict[str, Stored]:
     return stored
 
 
-def wrong_tensor(names: Mapping[str, str], stored: Mapping[str, Stored], config: Mapping[str, Any]) -> str | None:
+def wrong_tensor(plan: Sequence[Named], stored: Mapping[str, Stored]) -> str | None:
     """The first tensor that is missing, superfluous, of a wrong shape or no plain float; None where all are right."""
-    for name in names:
+    wanted = {row.source: row.shape for row in plan if row.source}
+    for name, shape in wanted.items():
         if name not in stored:
             return f"it has no tensor {name}"
-        found, wanted = stored[name], shape_of(name, config)
+        found = stored[name]
         if found.dtype not in FLOATS:
             return f"{name} is {found.dtype}, not one of {', '.join(sorted(FLOATS))}: take the model unquantised"
-        if found.shape != wanted:
-            return f"{name} is {found.shape}, its config.json makes it {wanted}"
-    extra = sorted(name for name in stored if name not in names and name != HEAD and "rotary_emb" not in name)
+        if found.shape != shape:
+            return f"{name} is {found.shape}, its config.json makes it {shape}"
+    extra = sorted(name for name in stored if name not in wanted and name != HEAD and "rotary_emb" not in name)
     return f"it has {len(extra)} tensors that its config.json does not mention: {extra[0]}" if extra else None
-
-
-def shape_of(name: str, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape that a Qwen2 config gives a tensor, by transformers' name."""
-    width, inner = int(config["hidden_size"]), int(config["intermediate_size"])
-    heads = int(config["num_attention_heads"])
-    keys = width // heads * int(config.get("num_key_value_heads") or heads)
-    if name in {EMBEDDING, HEAD}:
-        return (int(config["vocab_size"]), width)
-    part, _, kind = name.rpartition(".")
-    out, into = {
-        "q_proj": (width, width),
-        "k_proj": (keys, width),
-        "v_proj": (keys, width),
-        "o_proj": (width, width),
-        "gate_proj": (inner, width),
-        "up_proj": (inner, width),
-        "down_proj": (width, inner),
-    }.get(part.rpartition(".")[2], (width, 0))
-    return (out, into) if into and kind == "weight" else (out,)
 
 
 def split_head(stored: Mapping[str, Stored]) -> str | None:

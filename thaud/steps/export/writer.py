@@ -4,31 +4,32 @@ Header first, then each tensor merged, rounded and written, hashed on the way. N
 copy of the weights ever exists.
 """
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gguf import GGUFWriter
-from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
-from torch import Tensor
+from gguf.constants import GGUF_DEFAULT_ALIGNMENT
 
 from thaud.durable import put_in_place
-from thaud.errors import ModelError, StorageError
 from thaud.failpoints import reach
-from thaud.steps.contract import ExportSpec
-from thaud.steps.export.adapter import NO_ADAPTER, Adapter, read_adapter
-from thaud.steps.export.architectures import HEAD, find_architecture
-from thaud.steps.export.convert import convert, size_of, type_of
+from thaud.steps.contract import ExportSpec, usable_cores
+from thaud.steps.export.adapter import NO_ADAPTER, Adapter, open_adapter
+from thaud.steps.export.architectures import find_architecture
 from thaud.steps.export.metadata import add_metadata
-from thaud.steps.export.weights import BaseWeights, open_weights
+from thaud.steps.export.pipeline import Pipeline
+from thaud.steps.export.plan import Planned, plan_tensors
+from thaud.steps.export.room import check_memory, check_room
+from thaud.steps.export.sink import open_sink
+from thaud.steps.export.weights import Weights, open_weights
 from thaud.steps.tokenizer import read_json, read_tokenizer
 
-CHUNK_VALUES = 1 << 24  # 64 MiB of float32 at a time
 HEADER_ROOM = 32 << 20  # no tokenizer's tokens and merges take more
+OnTensor = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,129 +42,70 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One tensor to be written: its names on both sides, its shape (rows first) and type."""
+class Source:
+    """What a file is made of, open and found to fit together."""
 
-    source: str
-    name: str
-    shape: tuple[int, ...]
-    kind: GGMLQuantizationType
+    config: Mapping[str, Any]
+    weights: Weights
+    adapter: Adapter
+    plan: Sequence[Planned]
 
-
-class HashingSink:
-    """A file that hashes what is written to it. gguf's writer sees a file; it never seeks."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        """Write bytes, or anything that has a buffer."""
-        view = memoryview(data).cast("B")
-        self.digest.update(view)
-        self.size += len(view)
-        return self._file.write(view)
-
-    def pad(self) -> None:
-        """Fill up to the next tensor's place."""
-        self.write(bytes(-self.size % GGUF_DEFAULT_ALIGNMENT))
-
-    def flush(self) -> None:
-        """As of a file."""
-        self._file.flush()
-
-    def close(self) -> None:
-        """Make the file durable, and close it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    @property
+    def size_bytes(self) -> int:
+        """What the file will take at most."""
+        return HEADER_ROOM + sum(each.size + int(GGUF_DEFAULT_ALIGNMENT) for each in self.plan)
 
 
-def write_gguf(spec: ExportSpec, on_tensor: Callable[[int, int], None]) -> Written:
+def write_gguf(spec: ExportSpec, on_tensor: OnTensor) -> Written:
     """Write `spec.out` by temporary name, fsync and rename. `on_tensor(done, total)` is called after each tensor.
 
     Raises ModelError where base or adapter cannot be exported, StorageError where the disk has no room.
     """
     reach("file.gguf.before")
-    base, out = Path(spec.base_dir), Path(spec.out)
-    adapter = read_adapter(Path(spec.adapter_dir)) if spec.adapter_dir else NO_ADAPTER
-    config = read_json(base / "config.json")
+    out = Path(spec.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open_weights(base) as weights:
-        plan = plan_tensors(spec, config, weights, adapter)
-        needed = HEADER_ROOM + sum(size_of(each.shape, each.kind) for each in plan)
-        check_room(out, needed, shutil.disk_usage(out.parent).free)
-        writer = GGUFWriter(None, find_architecture(config.get("model_type")).name)
-        add_metadata(writer, spec, config, read_tokenizer(base))
+    with open_source(spec) as source:
+        check_room([(out, source.size_bytes)])
+        header = GGUFWriter(None, find_architecture(source.config.get("model_type")).name)
+        add_metadata(header, spec, source.config, read_tokenizer(Path(spec.base_dir)))
+        pipeline = Pipeline(source.plan, source.weights, source.adapter, usable_cores(spec.threads))
+        check_memory(pipeline.memory_bytes)
         temporary = out.with_name(f".{out.name}.tmp")
-        try:
-            written = stream(writer, plan, weights, adapter, temporary, on_tensor)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        written = write_tensors(header, pipeline, temporary, on_tensor)
     put_in_place(temporary, out, "gguf")
     return written
 
 
-def plan_tensors(spec: ExportSpec, config: dict[str, Any], weights: BaseWeights, adapter: Adapter) -> list[Planned]:
-    """Every tensor of the file, in order. Raises ModelError where base, architecture and adapter do not agree."""
-    architecture = find_architecture(config.get("model_type"))
-    names = architecture.tensors(int(config["num_hidden_layers"]), tied=bool(config.get("tie_word_embeddings")))
-    extra = [name for name in weights.owners if name not in names and name != HEAD and "rotary_emb" not in name]
-    if extra:
-        raise ModelError(f"the base has {len(extra)} tensors that {architecture.name} does not know: {extra[0]}")
-    if lost := sorted(set(adapter.pairs) - set(names)):
-        raise ModelError(f"the adapter changes {lost[0]}, which the base does not have: it was trained on another base")
-    shapes = {source: weights.shape(source) for source in names}
-    return [Planned(source, name, shapes[source], type_of(shapes[source], spec.kind)) for source, name in names.items()]
+@contextmanager
+def open_source(spec: ExportSpec) -> Iterator[Source]:
+    """Open base and adapter of a model. Raises ModelError where they cannot be exported, or not together."""
+    assert spec.kind != "adapter", "a LoRA is written by thaud.steps.export.lora"
+    base = Path(spec.base_dir)
+    config = read_json(base / "config.json")
+    adapted = open_adapter(Path(spec.adapter_dir)) if spec.adapter_dir else nullcontext(NO_ADAPTER)
+    with adapted as adapter, open_weights(base) as weights:
+        yield Source(config, weights, adapter, plan_tensors(spec.kind, config, weights, adapter))
 
 
-def check_room(out: Path, needed: int, free: int) -> None:
-    """Raises StorageError, with the figures, where a file of `needed` bytes would not fit."""
-    if needed > free:
-        raise StorageError(
-            f"no room for {out}: it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free there; "
-            f"free {(needed - free) / 1e6:,.0f} MB and start the training again"
-        )
+def write_tensors(header: GGUFWriter, pipeline: Pipeline, path: Path, on_tensor: OnTensor) -> Written:
+    """Write header and tensors into `path`, durably; where anything fails it is gone."""
+    with open_sink(path) as sink:
+        sink.append(header_bytes(header, pipeline.plan))
+        pipeline.run(sink, on_tensor)
+    return Written(sink.digest.hexdigest(), sink.size, len(pipeline.plan))
 
 
-def stream(
-    writer: GGUFWriter,
-    plan: list[Planned],
-    weights: BaseWeights,
-    adapter: Adapter,
-    path: Path,
-    on_tensor: Callable[[int, int], None],
-) -> Written:
-    """Write header and tensors into `path`."""
+def header_bytes(writer: GGUFWriter, plan: Sequence[Planned]) -> bytes:
+    """All that comes before the first tensor, padded to where it begins."""
     for each in plan:
         # The shape is given in items, so the element type that gguf sees must not be bytes.
-        writer.add_tensor_info(each.name, each.shape, "float32", size_of(each.shape, each.kind), each.kind)
-    writer.open_output_file(path)
-    sink = HashingSink(writer.fout[0])
-    writer.fout[0] = sink
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for done, each in enumerate(plan, start=1):
-            sink.pad()
-            for part in merged_parts(each, weights, adapter):
-                sink.write(convert(each.name, part.numpy(), each.kind))
-            on_tensor(done, len(plan))
-        sink.pad()
-    finally:
-        sink.close()
-    return Written(sink.digest.hexdigest(), sink.size, len(plan))
-
-
-def merged_parts(planned: Planned, weights: BaseWeights, adapter: Adapter) -> Iterator[Tensor]:
-    """A tensor's rows in float32. Adapted ones come whole, so that the product is the one a merge in memory makes."""
-    if planned.source in adapter.pairs or len(planned.shape) == 1:
-        yield adapter.merge(planned.source, weights.read(planned.source))
-        return
-    rows, width = planned.shape
-    step = max(1, CHUNK_VALUES // width)
-    for start in range(0, rows, step):
-        yield weights.read(planned.source, start, min(rows, start + step)).float()
+        writer.add_tensor_info(each.name, each.shape, "float32", each.size, each.kind)
+    writer.open_output_file(Path(os.devnull))
+    writer.close()
+    memory = BytesIO()
+    writer.fout = [memory]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    size = memory.tell()
+    return memory.getvalue() + bytes(-size % GGUF_DEFAULT_ALIGNMENT)

@@ -190,8 +190,9 @@ def tokenise(example: Example, tokenizer: BaseTokenizer, limit: int) -> Tokens:
     for turn in tokenizer.renderer.turns(example.messages, example.tools):
         if turn.fresh:
             begin, length = len(ids), 0
-        shown = tokenizer.encode_all(piece for piece in turn.pieces if not piece.supervised)
-        said = tokenizer.encode_all(piece for piece in turn.pieces if piece.supervised)
+        header = [piece for piece in turn.pieces if not piece.supervised]
+        shown, after_text = tokenizer.encode_all(header), bool(header) and not header[-1].control
+        said = tokenizer.encode_all((piece for piece in turn.pieces if piece.supervised), continues=after_text)
         start, length = length + len(shown), length + len(shown) + len(said)
         if length > max(start, 1):  # nothing comes before a first token, so it cannot be learned
             turns.append((begin, max(start, 1), length, turn.messages))
