@@ -11,6 +11,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -85,12 +86,21 @@ class Renderer:
         tools: Sequence[Mapping[str, Any]] = (),
         *,
         add_generation_prompt: bool = False,
+        **switches: bool,
     ) -> str:
-        """The text that transformers' apply_chat_template(tokenize=False) gives.
+        """The text that transformers' apply_chat_template(tokenize=False) gives; `switches` are the template's own, as
+        enable_thinking is.
 
         Raises ModelError where the template refuses the conversation.
         """
-        return self._fill(*_plain(messages, tools), generation=add_generation_prompt)
+        rows, tool_rows = _plain(messages, tools)
+        return self._fill(rows, tool_rows, generation=add_generation_prompt, **switches)
+
+    def at(self, clock: Callable[[str], str]) -> "Renderer":
+        """This renderer with another clock: two can be compared only on the same day."""
+        other = copy(self)
+        other._given = {**self._given, "strftime_now": clock}  # noqa: SLF001 - another of its own kind
+        return other
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
         """The conversation so far and the assistant's header: what generation goes on from.

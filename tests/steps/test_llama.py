@@ -123,3 +123,10 @@ def test_threads_zero_means_all_usable_cores() -> None:
     """0 asks for every core this process may use."""
     assert usable_cores(0) >= 1
     assert usable_cores(3) == 3
+
+
+def test_a_token_that_there_is_not(model: LlamaModel) -> None:
+    """The text of a token beyond the vocabulary is an error in one line, where llama.cpp would end the process."""
+    for beyond in (model.vocabulary, -1):
+        with pytest.raises(ModelError, match=f"no token {beyond}: its vocabulary ends at {model.vocabulary}"):
+            model.say([beyond])

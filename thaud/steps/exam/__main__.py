@@ -15,7 +15,7 @@ from thaud.errors import ModelError
 from thaud.grading import grade
 from thaud.rendering import compile_template
 from thaud.steps.contract import ExamResult, ExamSpec, emit, run_step, throttle
-from thaud.steps.llama import LlamaModel
+from thaud.steps.llama import LlamaModel, open_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,18 @@ def examine(model: LlamaModel, items: Sequence[Item], max_new_tokens: int) -> It
 
 
 def work(spec: ExamSpec) -> ExamResult:
-    """Examine one GGUF. Raises ModelError where llama.cpp cannot load or run it, or its template is no template."""
+    """Examine one GGUF, or a GGUF LoRA on its base; the digest is that of the file that the version is.
+
+    Raises ModelError where llama.cpp cannot load or run it, or its template is no template.
+    """
     began = time.perf_counter()
     items = list(read_items(Path(spec.items)))
     with Path(spec.gguf).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     say = throttle(emit)
     rows: list[dict[str, Any]] = []
-    with LlamaModel(Path(spec.gguf), spec.context_tokens, spec.threads) as model:
+    base = Path(spec.base_gguf) if spec.base_gguf is not None else None
+    with open_version(Path(spec.gguf), base, spec.context_tokens, spec.threads) as model:
         compile_template(model.template)
         for row in examine(model, items, spec.max_new_tokens):
             rows.append(row)
