@@ -101,9 +101,9 @@ def test_it_answers_as_well(home: Home) -> None:
 
 
 def test_people_can_read_it(home: Home) -> None:
-    """`thau versions` says how each came about, in both languages; the log says why when it was frozen."""
-    assert "on v1" in thau(home.root, "versions").stdout
-    assert "sobre v1" in thau(home.root, "versions", LC_ALL="es_ES.UTF-8").stdout
+    """`thau versions show N` says how it came about, in both languages; the log says why when it was frozen."""
+    assert "on v1" in thau(home.root, "versions", "show", "2").stdout
+    assert "sobre v1" in thau(home.root, "versions", "show", "2", LC_ALL="es_ES.UTF-8").stdout
     frozen = [json.loads(line) for line in home.service_log.read_text(encoding="utf-8").splitlines()]
     said = [row for row in frozen if row["event"] == "run_frozen"]
     assert [(row["strategy"], row["parent"]) for row in said] == [("fresh", None), ("continue", 1)]

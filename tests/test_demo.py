@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from tests.seeded import fail_run, freeze, make_home, open_ledger, promote, take_in
+from tests.testkit.certificates import certificate_of
 from thaud.config import load_settings
 from thaud.demo import PHRASES, Answered, Phrases, Teller, chosen_questions, is_over, main, promises, throw_away
-from thaud.domain import Score, Side
+from thaud.domain import RunState, Score, Side
 from thaud.errors import UsageError
 from thaud.home import Home
 from thaud.ledger import Ledger
@@ -27,12 +28,17 @@ def quiet() -> Teller:
     return Teller(Console(file=StringIO()), "en")
 
 
-def two_versions(ledger: Ledger, right: int) -> None:
-    """Two accepted versions, the second at age 1 with so many of 40 right."""
+def two_versions(ledger: Ledger, right: int, certified: int = 2) -> None:
+    """Two accepted versions, the second at age 1 with so many of 40 right; so many of them have certificates."""
     ids = take_in(ledger, 0, 120, "age_0.jsonl")
-    promote(ledger, freeze(ledger, ids, 0, FAMILY), 1, Score(30, 28), 1)
+    versions = [promote(ledger, freeze(ledger, ids, 0, FAMILY), 1, Score(30, 28), 1)]
     ids += take_in(ledger, 1, 220, "age_1.jsonl")
-    promote(ledger, freeze(ledger, ids, 1, FAMILY), 2, Score(40, right), None)
+    versions.append(promote(ledger, freeze(ledger, ids, 1, FAMILY), 2, Score(40, right), None))
+    for version in versions[:certified]:
+        digest = version.gguf_sha256
+        receipt = {"gguf_sha256": digest, "passed": True, "reasons": [], "seconds": 1.0}
+        ledger.intend(version.run_id, "certify")
+        ledger.receive(version.run_id, "certify", {**receipt, "certificate": certificate_of(digest)}, RunState.PROMOTED)
 
 
 def test_the_home_is_thrown_away(tmp_path: Path) -> None:
@@ -83,13 +89,24 @@ def test_questions_are_held_out_and_of_different_kinds(home: Home) -> None:
 
 @pytest.mark.parametrize(("right_of_40", "right_answers", "holds"), [(36, 2, True), (36, 1, False), (20, 3, False)])
 def test_promises(home: Home, right_of_40: int, right_answers: int, holds: bool) -> None:  # noqa: FBT001 - a table
-    """The demo succeeds only with two versions, an age, an accuracy at the bar and two right answers of three."""
+    """The demo succeeds only with two versions, an age, an accuracy at the bar, certificates and two right answers of
+    three.
+    """
     with open_ledger(home) as ledger:
         two_versions(ledger, right_of_40)
     answers = [Answered("q", "a", "a", right=n < right_answers) for n in range(3)]
     kept = list(promises(home, load_settings(home), answers, quiet()))
-    assert len(kept) == 4
+    assert len(kept) == 5
     assert all(each for each, _ in kept) == holds
+    assert (True, "certificates: passed, same first choice at 99.9% of the positions") in kept
+
+
+def test_a_version_without_a_certificate_is_named(home: Home) -> None:
+    """The demo fails where a version's file was never compared with what was trained."""
+    with open_ledger(home) as ledger:
+        two_versions(ledger, 36, certified=1)
+    kept = list(promises(home, load_settings(home), [Answered("q", "a", "a", right=True)] * 3, quiet()))
+    assert (False, "certificates: thau-nano-v2 have none that passed") in kept
 
 
 def test_nothing_is_promised_of_a_new_home(home: Home) -> None:

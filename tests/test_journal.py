@@ -85,6 +85,7 @@ ADAPTER, GGUF = "train/adapter/adapter_model.safetensors", "export/model.gguf"
     [
         (RunState.TRAINED, ADAPTER, ["train"]),
         (RunState.EXPORTED, GGUF, ["export"]),
+        (RunState.EXAMINED, GGUF, ["export"]),
         (RunState.ACCEPTED, GGUF, ["export"]),
     ],
 )
@@ -98,7 +99,7 @@ def test_a_received_artefact_that_is_lost_is_made_again(
     harm(home.runs / spec.id / artefact)
     before = list(steps.ran)
     assert go_on(make(home, ledger, steps), spec) is RunState.PROMOTED
-    rest = {RunState.TRAINED: ["export", "exam"], RunState.EXPORTED: ["exam"], RunState.ACCEPTED: []}[state]
+    rest = {RunState.TRAINED: ["export", "certify", "exam"], RunState.EXPORTED: ["certify", "exam"]}.get(state, [])
     assert steps.ran[len(before) :] == [*again, *rest]
     (version,) = ledger.versions()
     assert hashlib.sha256(Path(version.gguf).read_bytes()).hexdigest() == version.gguf_sha256
@@ -172,7 +173,7 @@ def test_versions_may_be_on_another_file_system(home: Home, ledger: Ledger, else
         assert run(pipeline) is RunState.PROMOTED
     version = ledger.versions()[0]
     assert hashlib.sha256(Path(version.gguf).read_bytes()).hexdigest() == version.gguf_sha256
-    assert sorted(each.name for each in elsewhere.glob("*/*")) == ["model.gguf", "version.json"]
+    assert sorted(each.name for each in elsewhere.glob("*/*")) == ["certificate.json", "model.gguf", "version.json"]
     assert not list(home.runs.glob("*/export/*.gguf*"))
 
 

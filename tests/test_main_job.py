@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.testkit.daemon import look, make_home, running, thau, wait_until
+from tests.testkit.kinds import all_held_out, measure, spec_of, table
 from tests.testkit.merged import check_same_answers
-from thaud.domain import Answer, Side, Version, score_answers
+from thaud.domain import Answer, ExportKind, Side, Version, score_answers
 from thaud.executor import run_step
 from thaud.home import Home
 from thaud.ledger import LedgerReader
@@ -101,6 +102,18 @@ def test_the_base_alone_scores_clearly_lower(home: Home, tmp_path: Path) -> None
     assert base.accuracy < versions(home)[1].accuracy.accuracy / 2
 
 
+def test_smaller_types_lose_at_most_three_points(home: Home, tmp_path: Path) -> None:
+    """The same adapter at Q8_0 and Q4_K_M, on every held-out item: within three points of F16."""
+    spec = spec_of(home, "run-0002")
+    items = all_held_out(home, spec, tmp_path / "items.jsonl")
+    kinds: tuple[ExportKind, ...] = ("f16", "q8_0", "q4_k_m")
+    found = [measure(home, spec, kind, items, tmp_path, certify=False) for kind in kinds]
+    print(table(found))
+    best, *smaller = (each.score for each in found)
+    assert best.n >= 100
+    assert all(abs(each.accuracy - best.accuracy) <= 0.03 for each in smaller)
+
+
 def test_the_promoted_file_says_what_the_merged_model_says(home: Home) -> None:
     """Fifty held-out prompts, greedy: llama.cpp on the served F16 GGUF and transformers on base plus adapter agree."""
     version = versions(home)[1]
@@ -113,6 +126,17 @@ def test_the_promoted_file_says_what_the_merged_model_says(home: Home) -> None:
     with LlamaModel(Path(version.gguf), 256, threads=1) as served:
         adapter = home.runs / run.id / "train" / "adapter"
         assert check_same_answers(served, Path(run.spec["base"]), adapter, questions) > 15
+
+
+def test_each_version_has_a_certificate(home: Home) -> None:
+    """Passed, of that very file, with what was trained measured on held-out prompts; in the ledger and beside it."""
+    for version in versions(home):
+        receipt = look(home, lambda ledger, run=version.run_id: ledger.receipt(run, "certify"))
+        found = json.loads(Path(version.gguf).with_name("certificate.json").read_bytes())
+        assert receipt["certificate"] == found
+        assert (found["passed"], found["gguf_sha256"]) == (True, version.gguf_sha256)
+        assert found["fidelity"]["top1"] >= 0.995
+        assert found["prompts"]["equal"] == found["prompts"]["conversations"]
 
 
 def test_the_home_has_what_the_guide_names(home: Home) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.testkit.certificates import certify_result
 from thaud.config import Settings
 from thaud.daemon import Daemon
 from thaud.domain import Example, Message, RunState, Side, Trigger
@@ -19,16 +20,17 @@ from thaud.home import Home
 from thaud.ledger import Ledger, NewExample, NewFile
 from thaud.pausing import Voice
 from thaud.pipeline import Pipeline
-from thaud.steps.contract import BaseSpec, ExamSpec, ExportSpec, Spec, TrainSpec
+from thaud.steps.contract import BaseSpec, CertifySpec, ExamSpec, ExportSpec, Spec, TrainSpec
 
 
 @dataclass
 class ScriptedSteps:
-    """Steps that leave what real ones leave. `right` says whether an exam answer is right; `broken` names a step that
-    fails; `asked` counts the items of each exam.
+    """Steps that leave what real ones leave. `right` says whether an exam answer is right; `against` is what the
+    certificate has against the model; `broken` names a step that fails; `asked` counts the items of each exam.
     """
 
     right: bool = True
+    against: tuple[str, ...] = ()
     broken: str | None = None
     wrong_digest: bool = False
     ran: list[str] = field(default_factory=list)
@@ -61,10 +63,21 @@ class ScriptedSteps:
         return {"adapter_dir": str(adapter.parent), "adapter_sha256": digest, **numbers, **rest}
 
     def export(self, spec: ExportSpec) -> dict[str, Any]:
-        out = Path(spec.out)
+        out, base = Path(spec.out), {}
         out.write_bytes(self.weights + spec.name.encode())
-        digest = hashlib.sha256(out.read_bytes()).hexdigest()
-        return {"gguf": str(out), "gguf_sha256": digest, "size_bytes": out.stat().st_size, "tensors": 1, "seconds": 1.0}
+        if spec.base_out is not None:
+            shared = Path(spec.base_out)
+            shared.parent.mkdir(parents=True, exist_ok=True)
+            whole = f"{spec.base_dir} {spec.base_kind}".encode()
+            if not shared.exists() or shared.read_bytes() != whole:
+                shared.write_bytes(whole)
+                shared.with_name("model.gguf.sha256").write_text("its digest, as the step writes it")
+            base = {"base_gguf": spec.base_out, "base_sha256": hashlib.sha256(shared.read_bytes()).hexdigest()}
+        digest, size = hashlib.sha256(out.read_bytes()).hexdigest(), out.stat().st_size
+        return {"gguf": str(out), "gguf_sha256": digest, "size_bytes": size, "tensors": 1, "seconds": 1.0, **base}
+
+    def certify(self, spec: CertifySpec) -> dict[str, Any]:
+        return certify_result(spec, self.against)
 
     def exam(self, spec: ExamSpec) -> dict[str, Any]:
         items = [json.loads(line) for line in Path(spec.items).read_text(encoding="utf-8").splitlines()]
@@ -125,7 +138,7 @@ def test_the_way_to_a_version(home: Home, ledger: Ledger) -> None:
     assert (champion.name, champion.accuracy.n, champion.accuracy.right) == ("thau-nano-v1", 34, 34)
     assert hashlib.sha256(Path(champion.gguf).read_bytes()).hexdigest() == champion.gguf_sha256
     assert ledger.age == 1
-    assert steps.ran == ["bases", "train", "export", "exam"]
+    assert steps.ran == ["bases", "train", "export", "certify", "exam"]
     taught = (home.runs / "run-0001" / "train" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
     held_out = set(ledger.ids_by_age(Side.HELD_OUT, 15)[0])
     assert len(taught) == 102
@@ -170,7 +183,7 @@ def test_the_champion_is_asked_only_what_is_new(home: Home, ledger: Ledger) -> N
     assert champion_gguf.endswith("thau-nano-v1/model.gguf")
 
 
-@pytest.mark.parametrize("step", ["train", "export", "exam"])
+@pytest.mark.parametrize("step", ["train", "export", "certify", "exam"])
 def test_a_failed_step_fails_its_run_with_its_words(home: Home, ledger: Ledger, step: str) -> None:
     """FAILED carries what the step said; nothing was promoted; the next run can succeed."""
     feed(ledger, range(136))
@@ -204,7 +217,7 @@ class Interrupted(BaseException):
     """As good as a SIGKILL to the code under test: nothing handles it."""
 
 
-@pytest.mark.parametrize("after", ["bases", "train", "export", "exam"])
+@pytest.mark.parametrize("after", ["bases", "train", "export", "certify", "exam"])
 def test_a_restart_goes_on_after_the_last_receipt(home: Home, ledger: Ledger, after: str) -> None:
     """Interrupted when a step has left its result but no receipt, the next life repeats nothing and ends the same.
 
@@ -225,7 +238,7 @@ def test_a_restart_goes_on_after_the_last_receipt(home: Home, ledger: Ledger, af
     unfinished = ledger.unfinished_run()
     state = run(second) if unfinished is None else asyncio.run(second.finish(unfinished.id))
     assert state is RunState.PROMOTED
-    assert steps.ran == [*(["bases"] if after == "bases" else []), "bases", "train", "export", "exam"]
+    assert steps.ran == [*(["bases"] if after == "bases" else []), "bases", "train", "export", "certify", "exam"]
     assert [version.n for version in ledger.versions()] == [1]
 
 
@@ -271,7 +284,8 @@ def test_progress_is_told_for_the_watcher(home: Home, ledger: Ledger) -> None:
     run(make(home, ledger, ScriptedSteps()))
     lines = (home.runs / "run-0001" / "progress.ndjson").read_text(encoding="utf-8").splitlines()
     events = [(row["step"], row["event"]) for row in map(json.loads, lines)]
-    assert events == [(step, "start") for step in ("bases", "train", "export", "exam")] + [("promote", "verdict")]
+    started = [(step, "start") for step in ("bases", "train", "export", "certify", "exam")]
+    assert events == [*started[:4], ("certify", "certificate"), started[4], ("promote", "verdict")]
     assert json.loads(lines[-1])["version"] == "thau-nano-v1"
 
 
@@ -279,7 +293,7 @@ FULL = (DiskFullError("no room for model.gguf"), OSError(errno.ENOSPC, "No space
 
 
 @pytest.mark.parametrize("error", FULL, ids=["said", "felt"])
-@pytest.mark.parametrize("step", ["train", "export", "exam"])
+@pytest.mark.parametrize("step", ["train", "export", "certify", "exam"])
 def test_a_full_disk_leaves_the_run_where_it_is(home: Home, ledger: Ledger, step: str, error: Exception) -> None:
     """No room is no failure: the run keeps its place, and goes on from there when there is some."""
     feed(ledger, range(136))
@@ -311,7 +325,7 @@ def test_a_run_folder_of_a_lost_ledger_is_not_believed(home: Home, tmp_path: Pat
         with Ledger.open(tmp_path / f"{numbers.start}.sqlite3") as ledger:
             feed(ledger, numbers)
             run(make(home, ledger, steps))
-    assert steps.ran == ["bases", "train", "export", "exam"] * 2
+    assert steps.ran == ["bases", "train", "export", "certify", "exam"] * 2
 
 
 def guarded(daemon: Daemon) -> None:

@@ -1,5 +1,6 @@
 """SIGKILL of a real daemon in each step of a real run on nano: nothing is lost, nothing is doubled."""
 
+import json
 import os
 import signal
 import subprocess
@@ -47,7 +48,7 @@ def state(home: Home) -> RunState | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["bases", "train", "export", "exam"])
+@pytest.mark.parametrize("step", ["bases", "train", "export", "certify", "exam"])
 def test_killed_in_a_step_it_goes_on_and_ends_once(home: Home, step: str) -> None:
     """Killed while a step is under way: its child ends too, and the next life takes the same run to one version."""
     daemon = start(home, **SMALL_RUN)
@@ -65,7 +66,9 @@ def test_killed_in_a_step_it_goes_on_and_ends_once(home: Home, step: str) -> Non
         assert [run.id for run in ledger.runs()] == ["run-0001"]
         taught = ledger.ids_by_age(Side.TAUGHT, 0)[0]
         assert sorted(row["id"] for row in ledger.trained_examples("thau-nano")) == sorted(taught)
-        assert Path(ledger.versions()[0].gguf).is_file()
+        (version,) = ledger.versions()
+        certificate = json.loads(Path(version.gguf).with_name("certificate.json").read_bytes())
+        assert (certificate["passed"], certificate["gguf_sha256"]) == (True, version.gguf_sha256)
 
 
 def test_a_stopped_step_is_ended_by_the_next_daemon(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from thaud.artefacts import passed_certificate
 from thaud.config import Settings, load_settings, preferred_language
 from thaud.control import daemon_runs
 from thaud.curriculum import stage_at, stages_with
-from thaud.domain import QueuedExample, RunState, Side, percent
+from thaud.domain import QueuedExample, RunState, Side, Version, percent
 from thaud.errors import StepError, StorageError, ThauError, UsageError
 from thaud.grading import grade
 from thaud.home import Home
@@ -59,6 +60,8 @@ class Phrases:
     age: str
     accuracy: str
     answers: str
+    certificates: str
+    uncertified: str
 
 
 ES = Phrases(
@@ -75,6 +78,8 @@ ES = Phrases(
     age="edad cognitiva: {age}",
     accuracy="{version}, accuracy en el examen de la edad {age}: {measured}; se requiere el {bar}",
     answers="respuestas correctas: {right} de {n}",
+    certificates="certificados: aprobados, misma primera opción en el {top1} de las posiciones",
+    uncertified="certificados: falta el de {versions}",
 )
 EN = Phrases(
     title="THAU's main job, in a throw-away home: {root}",
@@ -90,6 +95,8 @@ EN = Phrases(
     age="cognitive age: {age}",
     accuracy="{version}, held-out accuracy at age {age}: {measured}; bar {bar}",
     answers="right answers: {right} of {n}",
+    certificates="certificates: passed, same first choice at {top1} of the positions",
+    uncertified="certificates: {versions} have none that passed",
 )
 PHRASES: Mapping[Language, Phrases] = {"es": ES, "en": EN}
 
@@ -326,8 +333,24 @@ def promises(home: Home, settings: Settings, answers: Sequence[Answered], teller
             met,
             phrases.accuracy.format(version=newest.name, age=newest.age, measured=measured, bar=percent(bar)),
         )
+    yield certified(home, versions, phrases)
     right = sum(each.right for each in answers)
     yield right >= 2, phrases.answers.format(right=right, n=len(answers))
+
+
+def certified(home: Home, versions: Sequence[Version], phrases: Phrases) -> tuple[bool, str]:
+    """Whether each version has a certificate that passed of its very file, and the least agreement of them."""
+    least, without = 1.0, []
+    with LedgerReader.open(home.ledger) as ledger:
+        for version in versions:
+            found = passed_certificate(ledger.receipt(version.run_id, "certify"), version.gguf_sha256)
+            if found is None:
+                without.append(version.name)
+            else:
+                least = min(least, found["fidelity"]["top1"])
+    if without or not versions:
+        return False, phrases.uncertified.format(versions=", ".join(without) or "-")
+    return True, phrases.certificates.format(top1=f"{least:.1%}")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ import errno
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from thaud import curriculum, gate
+from thaud.artefacts import Artefacts, Whole, figures_of, passed_certificate, run_row, version_of
 from thaud.config import Settings
-from thaud.domain import FINAL_STATES, ExamReport, QueuedExample, RunSpec, RunState, Trigger, Version
+from thaud.domain import FINAL_STATES, ExamReport, RunSpec, RunState, Trigger, Version
 from thaud.durable import remove, write_durably
 from thaud.errors import DiskFullError, StepError, StorageError, ThauError, in_words
 from thaud.executor import run_step
@@ -28,36 +29,15 @@ from thaud.failpoints import reach
 from thaud.freezing import compose, read_spec
 from thaud.home import Home
 from thaud.journal import Journal, StepRunner
-from thaud.ledger import Ledger, LedgerReader, RunRow
-from thaud.ledger.lineages import is_new, lineage_of
+from thaud.ledger import Ledger, LedgerReader
+from thaud.ledger.lineages import lineage_of
 from thaud.ledger.quarantined import snapshot
 from thaud.sizes import find_size
-from thaud.steps.contract import (
-    CHECKPOINTS,
-    BaseResult,
-    BaseSpec,
-    ExamResult,
-    ExamSpec,
-    ExportResult,
-    ExportSpec,
-    TrainResult,
-)
-from thaud.workdir import (
-    WEIGHTS,
-    adapter_of,
-    exam_row,
-    expect_at,
-    expect_parent,
-    make_ready,
-    place,
-    probe,
-    probe_answers,
-    read_answers,
-    train_row,
-    training_spec,
-)
+from thaud.steps.contract import CHECKPOINTS, BaseResult, BaseSpec, ExportResult
+from thaud.workdir import make_ready, place, probe, read_answers
 
-STEPS = ("train", "export", "exam", "exam-champion")
+STEPS = ("train", "export", "certify", "exam", "exam-champion")
+CERTIFICATE = "certificate.json"  # beside a version's GGUF
 UNTOLD = {"adapter_dir", "adapter_sha256", "set_aside", "cut"}  # of a training, in the log
 log = structlog.get_logger()
 
@@ -70,6 +50,7 @@ class Pipeline:
     settings: Settings
     ledger: Ledger
     step: StepRunner = run_step
+    whole: Whole = field(default_factory=set)
 
     # Freezing
 
@@ -139,7 +120,7 @@ class Pipeline:
             RunState.EXAMINED: self.judge,
             RunState.ACCEPTED: self.promote,
         }
-        while (row := self.row(run_id)).state not in FINAL_STATES:
+        while (row := run_row(self.ledger, run_id)).state not in FINAL_STATES:
             try:
                 with disk():
                     await next_step[row.state](read_spec(self.ledger, row))
@@ -148,12 +129,6 @@ class Pipeline:
             except ThauError as error:
                 self.fail(run_id, str(error))
         return row.state
-
-    def row(self, run_id: str) -> RunRow:
-        """The run, as the ledger has it."""
-        row = self.ledger.run(run_id)
-        assert row is not None
-        return row
 
     def fail(self, run_id: str, reason: str) -> None:
         """End a run that could not go on."""
@@ -179,102 +154,68 @@ class Pipeline:
 
     async def train(self, spec: RunSpec) -> None:
         """FROZEN -> TRAINED."""
-        result = await self.trained(spec)
+        result = await self.artefacts.trained(spec)
         self.ledger.receive(spec.id, "train", result.model_dump(), RunState.TRAINED)
         log.info("run_trained", run=spec.id, **result.model_dump(exclude=UNTOLD))
         if result.set_aside:
             log.warning("set_aside", run=spec.id, examples=len(result.set_aside), first=result.set_aside[0])
 
-    async def trained(self, spec: RunSpec) -> TrainResult:
-        """The run's training, done unless it is and its adapter is there."""
-        parent = self.version(spec.family, spec.parent)
-        start = adapter_of(self.home.runs, parent.run_id) if parent else None
-        asked = training_spec(self.home, self.settings.training, spec, start)
-
-        def check(result: TrainResult) -> None:
-            expect_at(result.adapter_dir, asked.out_dir)
-            probe(Path(result.adapter_dir) / WEIGHTS, result.adapter_sha256)
-
-        def row(each: QueuedExample) -> bytes:
-            return train_row(each, new=is_new(self.ledger, (spec.family, spec.id), each.id))
-
-        async def hand_over() -> None:
-            await asyncio.to_thread(expect_parent, asked)
-            write_durably(Path(asked.examples), await self.journal.rows(spec.example_ids, row), "rows")
-
-        return await self.journal.do(spec.id, "train", asked, TrainResult, check, hand_over)
-
     async def export(self, spec: RunSpec) -> None:
         """TRAINED -> EXPORTED."""
-        result = await self.exported(spec)
+        result = await self.artefacts.exported(spec)
         self.ledger.receive(spec.id, "export", result.model_dump(), RunState.EXPORTED)
 
-    async def exported(self, spec: RunSpec) -> ExportResult:
-        """The run's model, exported unless it is and its GGUF is there."""
-        asked = ExportSpec.model_validate(
-            {
-                "base_dir": spec.base,
-                "adapter_dir": str(adapter_of(self.home.runs, spec.id)),
-                "out": str(self.journal.gguf(spec.id)),
-                "kind": spec.export_kind,
-                "name": f"{spec.family}-{spec.id}",
-                "context_tokens": spec.context_tokens,
-            }
-        )
-
-        def check(result: ExportResult) -> None:
-            expect_at(result.gguf, asked.out)
-            probe(Path(result.gguf), result.gguf_sha256)
-
-        async def hand_over() -> None:
-            found = await self.trained(spec)
-            if found.adapter_sha256 != self.journal.receipt(spec.id, "train")["adapter_sha256"]:
-                self.ledger.receive(spec.id, "train", found.model_dump(), self.row(spec.id).state)
-
-        return await self.journal.do(spec.id, "export", asked, ExportResult, check, hand_over)
-
     async def examine(self, spec: RunSpec) -> None:
-        """EXPORTED -> EXAMINED: the challenger answers everything, the champion what it was not asked before."""
-        exported = await self.exported(spec)
+        """EXPORTED -> EXAMINED: the challenger answers everything, the champion what it was not asked before.
+
+        A model whose certificate does not pass is not examined: -> REJECTED.
+        """
+        exported = await self.artefacts.exported(spec)
         if exported.model_dump() != self.journal.receipt(spec.id, "export"):
             self.ledger.receive(spec.id, "export", exported.model_dump(), RunState.EXPORTED)
-        digest = exported.gguf_sha256
-        await self.ask(spec, "exam", Path(exported.gguf), digest, [*spec.exam_ids, *spec.recall_ids])
+        if not await self.certify(spec, exported):
+            return
+        await self.ask(spec, "exam", exported, [*spec.exam_ids, *spec.recall_ids])
         champion = self.champion_of(spec)
-        if champion is not None and Path(champion.gguf).is_file():
+        if champion is not None and is_there(champion):
             known = self.ledger.answers(champion.gguf_sha256, spec.exam_ids)
             missing = [each for each in spec.exam_ids if each not in known]
-            await self.ask(spec, "exam-champion", Path(champion.gguf), champion.gguf_sha256, missing)
-        self.ledger.receive(spec.id, "exam", {"gguf_sha256": digest}, RunState.EXAMINED)
+            await self.ask(spec, "exam-champion", champion, missing)
+        self.ledger.receive(spec.id, "exam", {"gguf_sha256": exported.gguf_sha256}, RunState.EXAMINED)
 
-    async def ask(self, spec: RunSpec, folder_name: str, gguf: Path, digest: str, ids: Sequence[str]) -> None:
+    async def certify(self, spec: RunSpec, exported: ExportResult) -> bool:
+        """Whether the run's model has a certificate that passed. One that did not refuses the run."""
+        found = await self.artefacts.certified(spec, exported)
+        if found.model_dump() != self.ledger.receipt(spec.id, "certify"):
+            self.ledger.receive(spec.id, "certify", found.model_dump(), RunState.EXPORTED)
+            log.info("run_certified", run=spec.id, passed=found.passed, seconds=found.seconds)
+            self.journal.tell(spec.id, "certify", {"event": "certificate", **figures_of(found.certificate)})
+        if not found.passed:
+            self.refuse(spec, "certify", [f"certificate: {reason}" for reason in found.reasons])
+        return found.passed
+
+    def refuse(self, spec: RunSpec, step: str, reasons: Sequence[str], report: ExamReport | None = None) -> None:
+        """-> REJECTED, with what the step says against the run."""
+        self.ledger.end_run(spec.id, RunState.REJECTED, reasons, report.to_json() if report else None)
+        log.warning("run_rejected", run=spec.id, reasons=list(reasons))
+        self.journal.tell_verdict(spec.id, step, reasons)
+        self.discard(spec.id)
+
+    async def ask(self, spec: RunSpec, folder_name: str, model: ExportResult | Version, ids: Sequence[str]) -> None:
         """Examine one GGUF and keep its answers."""
         if not ids:
             return
-        folder = self.journal.folder(spec.id) / folder_name
-        items = folder / "items.jsonl"
-        exam = ExamSpec(
-            gguf=str(gguf),
-            items=str(items),
-            answers=str(folder / "answers.jsonl"),
-            context_tokens=spec.context_tokens,
-            max_new_tokens=self.settings.exam.max_new_tokens,
-            threads=self.settings.training.threads,
-        )
-
-        async def hand_over() -> None:
-            write_durably(items, await self.journal.rows(ids, exam_row), "rows")
-
-        def check(result: ExamResult) -> None:
-            expect_at(result.answers, exam.answers)
-            probe_answers(result, digest, ids)
-
-        result = await self.journal.do(spec.id, folder_name, exam, ExamResult, check, hand_over)
-        self.ledger.keep_answers(digest, list(read_answers(Path(result.answers))))
+        result = await self.artefacts.answered(spec, folder_name, model, ids)
+        self.ledger.keep_answers(model.gguf_sha256, list(read_answers(Path(result.answers))))
 
     async def judge(self, spec: RunSpec) -> None:
-        """EXAMINED -> ACCEPTED with a number, or REJECTED with reasons."""
+        """EXAMINED -> ACCEPTED with a number, or REJECTED with reasons. A model that has no certificate (of an earlier
+        release of THAU, or of another file) gets one first.
+        """
         exported = self.journal.receipt(spec.id, "export")
+        if self.certificate(spec, exported["gguf_sha256"]) is None:
+            await self.examine(spec)
+            return
         challenger = self.report(spec, exported["gguf_sha256"])
         champion = self.champion_of(spec)
         bars = {stage.age: stage.min_accuracy for stage in curriculum.stages_with(self.settings.stages)}
@@ -290,13 +231,12 @@ class Pipeline:
             self.ledger.accept(version, verdict.reasons, challenger.to_json())
             log.info("version_accepted", version=version.name, reasons=verdict.reasons)
         else:
-            self.ledger.end_run(spec.id, RunState.REJECTED, verdict.reasons, challenger.to_json())
-            log.warning("run_rejected", run=spec.id, reasons=verdict.reasons)
-            self.journal.tell_verdict(spec.id, "gate", verdict.reasons)
-            self.discard(spec.id)
+            self.refuse(spec, "gate", verdict.reasons, challenger)
 
     def number(self, spec: RunSpec, exported: Mapping[str, Any], report: ExamReport) -> Version:
-        """The next version of the family."""
+        """The next version of the family. Raises StorageError where its file has no certificate that passed."""
+        if self.certificate(spec, exported["gguf_sha256"]) is None:
+            raise StorageError(f"run {spec.id} has no certificate of its model {exported['gguf_sha256']}")
         n = max((version.n for version in self.ledger.versions(spec.family)), default=0) + 1
         return Version(
             family=spec.family,
@@ -309,7 +249,14 @@ class Pipeline:
             accuracy=report.accuracy,
             examples=len(lineage_of(self.ledger, spec.id).taught),
             accepted_at=self.ledger.now(),
+            kind=spec.export_kind,
+            base_gguf=exported["base_gguf"] if spec.export_kind == "adapter" else None,
+            base_sha256=exported["base_sha256"] if spec.export_kind == "adapter" else None,
         )
+
+    def certificate(self, spec: RunSpec, gguf_sha256: str) -> dict[str, Any] | None:
+        """The certificate of the run's model where it passed and is of that very file."""
+        return passed_certificate(self.ledger.receipt(spec.id, "certify"), gguf_sha256)
 
     async def promote(self, spec: RunSpec) -> None:
         """ACCEPTED -> PROMOTED: file in place, then alias, lessons and age in one commit."""
@@ -320,24 +267,36 @@ class Pipeline:
         advance_to = self.age_after(spec, version)
         self.ledger.promote(version, advance_to, sorted(self.set_aside(spec)))
         log.info("version_promoted", version=version.name, age=version.age, advanced_to=advance_to)
-        self.journal.tell_verdict(spec.id, "promote", self.row(spec.id).reasons, version.name)
+        self.journal.tell_verdict(spec.id, "promote", run_row(self.ledger, spec.id).reasons, version.name)
 
     async def put_in_place(self, spec: RunSpec, version: Version) -> None:
-        """Move the GGUF from the run's folder to the version's, once; one that is lost is exported again.
+        """Move the GGUF from the run's folder to the version's, once; one that is lost is exported again, as is the
+        base under an adapter.
 
         Raises StepError where that makes another model than the one that was accepted.
         """
         target, source = Path(version.gguf), self.journal.gguf(spec.id)
-        if not await asyncio.to_thread(place, source, target, version.gguf_sha256):
+        if not await asyncio.to_thread(self.placed, source, version):
             log.warning("exported_again", version=version.name, why=f"neither {source} nor {target} holds it")
-            again = await self.exported(spec)
-            if not await asyncio.to_thread(place, source, target, version.gguf_sha256):
+            again = await self.artefacts.exported(spec)
+            if not await asyncio.to_thread(self.placed, source, version):
                 raise StepError(
                     f"the file of {version.name} is lost (SHA-256 {version.gguf_sha256}), and exporting it again made "
                     f"another ({again.gguf_sha256}): train again"
                 )
+        if (certificate := self.certificate(spec, version.gguf_sha256)) is not None:  # else of an earlier release
+            write_durably(target.parent / CERTIFICATE, json.dumps(certificate, indent=2).encode(), "certificate")
         card = {"name": version.name, "run": spec.id, "age": version.age, "gguf_sha256": version.gguf_sha256}
         write_durably(target.parent / "version.json", json.dumps(card, indent=2).encode(), "card")
+
+    def placed(self, source: Path, version: Version) -> bool:
+        """Whether the version's file is in its place, moved there where it was not, and its base is what it was."""
+        try:
+            if version.base_gguf is not None:
+                self.artefacts.probe_base(version.run_id, version.base_gguf, version.base_sha256)
+        except StorageError:
+            return False
+        return place(source, Path(version.gguf), version.gguf_sha256)
 
     def age_after(self, spec: RunSpec, version: Version) -> int | None:
         """The age to advance to with this version, or None. Forgetting, or a shortage, keeps the age."""
@@ -362,23 +321,29 @@ class Pipeline:
         """How a step is done once, whatever dies on the way."""
         return Journal(self.home, self.ledger, self.step)
 
+    @property
+    def artefacts(self) -> Artefacts:
+        """What runs make."""
+        return Artefacts(self.home, self.settings, self.ledger, self.journal, self.whole)
+
     def set_aside(self, spec: RunSpec) -> set[str]:
         """The examples that the trainer could not use (as a rule, too long for the stage): they were not taught."""
         return {each["id"] for each in self.journal.receipt(spec.id, "train")["set_aside"]}
 
     def champion_of(self, spec: RunSpec) -> Version | None:
         """The champion that was frozen into the run."""
-        return self.version(spec.family, spec.champion)
-
-    def version(self, family: str, n: int | None) -> Version | None:
-        """A version by its number."""
-        return next((each for each in self.ledger.versions(family) if each.n == n), None)
+        return version_of(self.ledger, spec.family, spec.champion)
 
     def report(self, spec: RunSpec, digest: str) -> ExamReport:
         """What a GGUF answered, from the ledger."""
         held_out = self.ledger.answers(digest, spec.exam_ids)
         recall = self.ledger.answers(digest, set(spec.recall_ids) - self.set_aside(spec))
         return ExamReport(digest, spec.age, tuple(held_out.values()), tuple(recall.values()))
+
+
+def is_there(version: Version) -> bool:
+    """Whether a version's file can be opened, and the base under it."""
+    return all(Path(each).is_file() for each in (version.gguf, version.base_gguf) if each is not None)
 
 
 @contextmanager

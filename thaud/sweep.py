@@ -1,8 +1,8 @@
 """What a crash leaves behind, cleaned when the daemon starts and by `thau doctor --fix`.
 
-Owns what may go: our own temporary names, models of runs that were refused, checkpoints of trainings that are over,
-folders of runs that never began, steps whose daemon is gone. Refuses to touch whatever it cannot name. To be called by
-whoever holds the daemon's lock.
+Owns what may go: our own temporary names, models of runs that were refused, files of versions that were given up and
+bases that no version shares, checkpoints of trainings that are over, folders of runs that never began, steps whose
+daemon is gone. Refuses to touch whatever it cannot name. To be called by whoever holds the daemon's lock.
 """
 
 import re
@@ -18,6 +18,7 @@ from thaud.errors import StorageError
 from thaud.failpoints import reach
 from thaud.home import Home
 from thaud.ledger import LedgerReader
+from thaud.lifecycle import given_up
 from thaud.steps.contract import CHECKPOINTS, LOCK, RESULT
 from thaud.workdir import end_survivor
 
@@ -26,6 +27,7 @@ OF_QUEUE = re.compile(r"\.(?:.+-[0-9a-f]{16}\.jsonl|import-[0-9a-f]{16})\.tmp\Z"
 OF_CONTROL = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.json\.tmp\Z")
 OF_TRAINED = re.compile(r"\.retire\.tmp\Z")
 OF_LOGS = re.compile(r"\.(?:cognitive_progress\.json|trained_examples\.jsonl)\.tmp\Z")
+OF_BASE = {"model.gguf", ".model.gguf.tmp", "model.gguf.sha256", ".model.gguf.sha256.tmp"}
 OURS = re.compile(r"\..+\.tmp\Z")
 BEFORE_FREEZING = {"bases", "progress.ndjson"}
 log = structlog.get_logger()
@@ -52,7 +54,7 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
     yield from temporary(home.queue, OF_QUEUE, now - OTHERS_S)
     yield from temporary(home.control, OF_CONTROL, now - OTHERS_S)
     yield from temporary(home.trained, OF_TRAINED, now)
-    below = [each for top in (home.versions, home.runs) for each in sorted(top.rglob("*")) if each.is_dir()]
+    below = [each for top in (home.versions, home.runs, home.bases) for each in sorted(top.rglob("*")) if each.is_dir()]
     yield from temporary(home.logs, OF_LOGS, now)
     for folder in (home.rejected, home.cache, *below):
         yield from temporary(folder, OURS, now)
@@ -60,6 +62,8 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
         run = ledger.run(model.parent.parent.name)
         if run is not None and run.state in {RunState.REJECTED, RunState.FAILED}:
             yield model
+    yield from (path for path in given_up(ledger) if home.bases not in path.parents)
+    yield from unused_bases(home, ledger)
     for checkpoints in home.runs.glob(f"*/train/{CHECKPOINTS}"):
         run = ledger.run(checkpoints.parent.parent.name)
         over = run is not None and (
@@ -70,6 +74,23 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
     unborn = home.runs / ledger.next_run_id()
     if unborn.is_dir() and {each.name for each in unborn.iterdir()} <= BEFORE_FREEZING:
         yield unborn
+
+
+def unused_bases(home: Home, ledger: LedgerReader) -> Iterator[Path]:
+    """Folders of shared bases that no version with a file is applied to, and that no run under way may be making use
+    of: of versions that were given up, and what refused runs leave.
+    """
+    run = ledger.unfinished_run()
+    if run is not None and run.spec.get("export_kind") == "adapter":
+        return
+    needed = {version.base_gguf for version in ledger.versions() if version.pruned_at is None}
+    unneeded = (base for base in sorted(home.bases.glob("*")) if str(base / "model.gguf") not in needed)
+    yield from filter(is_base, unneeded)
+
+
+def is_base(folder: Path) -> bool:
+    """Whether something in data/bases is a shared base of ours: a model and its digest, or one half written."""
+    return folder.is_dir() and not folder.is_symlink() and {each.name for each in folder.iterdir()} <= OF_BASE
 
 
 def temporary(folder: Path, names: re.Pattern[str], before: float) -> Iterator[Path]:

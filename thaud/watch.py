@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from thaud.certificate_words import check_in_words, outcome
 from thaud.control import daemon_runs
 from thaud.curriculum import STAGES, stage_at
 from thaud.domain import FINAL_STATES, RunState
@@ -119,8 +120,9 @@ def amounts(event: Event) -> tuple[int, int] | None:
 
 
 def note_of(event: Event, words: Words) -> str:
-    """The figures of an event in words: loss, speed, memory, what is left, right answers."""
-    parts = figures(event, words)
+    """The figures of an event in words: the check, loss, speed, memory, what is left, right answers."""
+    check = check_in_words(event, words)
+    parts = [*([check] if check else []), *figures(event, words)]
     if isinstance(eta := event.get("eta_s"), int | float):
         parts.append(words.eta.format(eta=duration(eta)))
     if isinstance(right := event.get("right"), int) and (found := amounts(event)):
@@ -144,6 +146,7 @@ def step_name(step: str, words: Words) -> str:
         "base": words.step_base,
         "train": words.step_train,
         "export": words.step_export,
+        "certify": words.step_certify,
         "exam": words.step_exam,
         "gate": words.step_gate,
         "promote": words.step_promote,
@@ -152,11 +155,13 @@ def step_name(step: str, words: Words) -> str:
 
 
 def lasting(run_id: str, event: Event, words: Words) -> list[tuple[str, str]]:
-    """The lines, with their styles, that stay on the screen: the beginning and the end of a run, and what a training
-    has to say beside its figures; none for the rest.
+    """The lines, with their styles, that stay on the screen: the beginning and the end of a run, what a training has to
+    say beside its figures, and what a certificate found; none for the rest.
     """
     if event["event"] in {"began", "ended"}:
         return [headline(run_id, event, words)]
+    if event["event"] == "certificate":
+        return [(f"  {outcome(event, words)}", "" if event.get("passed") else "yellow")]
     if step_of(event) != "train":
         return []
     return [(f"  {words.step_train}: {text}", style) for text, style in notices(event, words)]
@@ -188,7 +193,7 @@ class PlainView:
 
     console: Console
     words: Words
-    said: dict[tuple[str, str], int] = field(default_factory=dict)
+    said: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     def show(self, run_id: str, event: Event) -> None:
         """Print the event, unless too little has happened since the last line."""
@@ -199,9 +204,11 @@ class PlainView:
             self.console.print(Text(f"  {progress_text(event, self.words)}"), soft_wrap=True)
 
     def is_due(self, run_id: str, event: Event) -> bool:
-        """Whether a step begins, or is a tenth further."""
-        key, found = (run_id, step_of(event)), amounts(event)
+        """Whether a step begins, or is a tenth further. Of what consists of several parts, each one's begin and end."""
+        key, found = (run_id, step_of(event), str(event.get("what", ""))), amounts(event)
         tenth = found[0] * 10 // found[1] if found else 0
+        if "what" in event:
+            tenth -= tenth % 10
         if event["event"] == "verdict" or self.said.get(key, -1) >= tenth:
             return False
         self.said[key] = tenth
@@ -241,8 +248,9 @@ class LiveView:
                 self.bars.update(earlier, total=1, completed=1)
             self.tasks[step] = self.bars.add_task(step_name(step, self.words), total=None)
             self.bars.note = ""
-        if found:
+        if found or check_in_words(event, self.words):
             self.bars.note = note_of(event, self.words)
+        if found:
             self.bars.update(self.tasks[step], completed=found[0], total=found[1])
 
     def clear(self) -> None:

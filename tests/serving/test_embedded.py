@@ -100,3 +100,4 @@ def test_door_opens_what_is_configured(forge: Forge) -> None:
     served = open_runtime("ollama", "ollama.example", version, 128)
     assert isinstance(served, OllamaRuntime)
     assert (served.url, served.name, served.context_tokens) == ("http://ollama.example:11434", "thau-nano-v1", 128)
+    assert open_runtime("ollama", "", version, 128, namespace="lab").name == "lab/thau-nano-v1"

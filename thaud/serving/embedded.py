@@ -14,16 +14,19 @@ from thaud.serving.runtime import Delta
 
 class EmbeddedRuntime:
     """A loaded GGUF, served under `name`. One conversation at a time; the context is capped to what the model allows.
+    `base_gguf`: what `gguf` is applied to where it is an adapter.
 
     Loads the file: seconds for big ones. Raises ModelError where llama.cpp will not. Use it as a context manager, or
     close it: the weights are native memory.
     """
 
-    def __init__(self, gguf: Path, name: str, context_tokens: int, threads: int = 0) -> None:
-        from thaud.steps.llama import LlamaModel  # noqa: PLC0415 - heavy
+    def __init__(
+        self, gguf: Path, name: str, context_tokens: int, threads: int = 0, base_gguf: Path | None = None
+    ) -> None:
+        from thaud.steps.llama import open_version  # noqa: PLC0415 - heavy
 
         self._name = name
-        self._model = LlamaModel(gguf, context_tokens, threads)
+        self._model = open_version(gguf, base_gguf, context_tokens, threads)
 
     @property
     def name(self) -> str:
