@@ -28,7 +28,7 @@ def fake() -> Iterator[FakeOllama]:
 @pytest.fixture
 def recipe(fake: FakeOllama, tmp_path: Path) -> Recipe:
     version = Forge(tmp_path).version(1, TOOL_CALL)
-    made = Recipe("m", Path(version.gguf), version.gguf_sha256, {"num_ctx": 256}, system="rules", license="mine")
+    made = Recipe("m", Path(version.gguf), version.gguf_sha256, {"num_ctx": 1024}, system="rules", license="mine")
     OllamaServer(fake.url).push_blob(made.gguf, made.digest)
     return made
 
@@ -51,7 +51,7 @@ def statuses(answer: httpx.Response) -> list[str]:
         ({"model": "m", "files": {"/a.gguf": "sha256:" + "0" * 64}}, 400, "file path must be relative"),
         ({"model": "m", "files": {"a.gguf": ""}}, 400, "invalid digest format"),
         ({"model": "m", "from": "x", "adapters": {"a": "", "b": ""}}, 400, "only one adapter is currently supported"),
-        ({"model": "m", "from": "x", "adapters": {"a": ""}}, 400, "the fake applies no adapters"),
+        ({"model": "m", "from": "x", "adapters": {"a": ""}}, 400, "invalid digest format"),
     ],
     ids=["bad name", "no name", "no source", "no files", "absolute", "empty digest", "adapters", "adapter"],
 )
@@ -110,7 +110,7 @@ def test_rewriting_is_idempotent(fake: FakeOllama, recipe: Recipe) -> None:
 def test_stale_runner_answers_in_the_old_mode(fake: FakeOllama, recipe: Recipe) -> None:
     """The server's own bug: a loaded file made anew without its Go template cannot call tools until it is unloaded."""
     server = OllamaServer(fake.url)
-    go = Recipe("m", recipe.gguf, recipe.gguf_sha256, {"num_ctx": 256}, go_template_of(recipe.gguf))
+    go = Recipe("m", recipe.gguf, recipe.gguf_sha256, {"num_ctx": 1024}, go_template_of(recipe.gguf))
     server.create(go)
     body = {"model": "m", "tools": [ADD], **ASK}
     assert post(fake, "chat", body).json()["message"]["tool_calls"]
@@ -145,6 +145,57 @@ def test_routes_and_hosts(fake: FakeOllama) -> None:
         assert (foreign.status_code, foreign.text) == (403, "")
         assert client.post("/api/chat").json()["error"] == "missing request body"
         assert client.post("/api/chat", content=b'{"model"').json()["error"] == "unexpected EOF"
+
+
+def test_short_routes_answer_head_and_refuse_other_methods(fake: FakeOllama) -> None:
+    """HEAD is answered where GET is; each route allows its own methods only."""
+    with httpx.Client(base_url=fake.url, trust_env=False) as client:
+        for route in ("/", "/api/tags", "/api/version"):
+            head = client.head(route)
+            assert (head.status_code, head.content) == (200, b"")
+        for route, allowed in (("/api/show", "POST"), ("/api/delete", "DELETE"), ("/api/embed", "POST")):
+            assert client.get(route).headers["Allow"] == allowed
+        assert client.post("/api/ps").status_code == 405
+
+
+def test_models_embed_nothing(fake: FakeOllama, recipe: Recipe) -> None:
+    """Embedding by a model that talks is 501; by one that is not there, 404."""
+    OllamaServer(fake.url).create(recipe)
+    assert post(fake, "embed", {"model": "m", "input": "x"}).status_code == 501
+    assert post(fake, "embed", {"model": "n", "input": "x"}).status_code == 404
+
+
+def test_nothing_is_pulled(fake: FakeOllama) -> None:
+    """There is no registry: pulling fails as it does where a server cannot reach one."""
+    assert "pull model manifest" in statuses(post(fake, "pull", {"model": "m"}))[-1]
+
+
+def test_unknown_renderer_shows_at_the_first_question(fake: FakeOllama, recipe: Recipe) -> None:
+    """A renderer is stored unread, shown in the Modelfile, and refused with 500 by the chat."""
+    body = {"model": "m", "files": {"a.gguf": recipe.digest}, "renderer": "nonsense", "requires": "9.9"}
+    assert statuses(post(fake, "create", body))[-1] == "success"
+    shown = post(fake, "show", {"model": "m"}).json()
+    assert ("RENDERER nonsense" in shown["modelfile"], shown["requires"]) == (True, "9.9")
+    asked = post(fake, "chat", {"model": "m", **ASK})
+    assert (asked.status_code, asked.json()["error"]) == (500, 'unknown renderer "nonsense"')
+
+
+def test_peft_adapter_on_qwen_is_an_unsupported_architecture(fake: FakeOllama, recipe: Recipe) -> None:
+    """Only llama and gemma2 adapters are converted; the refusal comes after the line that says so."""
+    body = {"model": "m", "files": {"a.gguf": recipe.digest}, "adapters": {"adapter.safetensors": recipe.digest}}
+    assert statuses(post(fake, "create", body))[-2:] == ["converting adapter", "unsupported architecture"]
+
+
+def test_stale_runner_shows_the_wrong_prompt(fake: FakeOllama, recipe: Recipe) -> None:
+    """14. Without tools the stale runner answers, but from ChatML and not from the file's own template."""
+    server = OllamaServer(fake.url)
+    server.create(Recipe("m", recipe.gguf, recipe.gguf_sha256, {"num_ctx": 1024}, go_template_of(recipe.gguf)))
+    post(fake, "chat", {"model": "m", **ASK})
+    server.create(Recipe("m", recipe.gguf, recipe.gguf_sha256, {"num_ctx": 1024}))
+    body = {"model": "m", **ASK, "_debug_render_only": True}
+    assert "helpful" not in post(fake, "chat", body).json()["_debug_info"]["rendered_template"]
+    server.unload("m")
+    assert "helpful" in post(fake, "chat", body).json()["_debug_info"]["rendered_template"]
 
 
 def test_unread_body_of_a_refused_request_is_no_request(fake: FakeOllama) -> None:
@@ -217,11 +268,14 @@ def test_other_models_say_a_placeholder(fake: FakeOllama, tmp_path: Path) -> Non
 
 
 def test_door_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    """`python -m thaud.serving.fake_ollama` says where it listens, answers, and ends cleanly on SIGTERM."""
+    """`python -m thaud.serving.fake_ollama` says where it listens, answers, breaks as ordered, and ends on SIGTERM."""
     command = [sys.executable, "-m", "thaud.serving.fake_ollama", "--port", "0", "--generation", "old"]
+    command += ["--fault", "tags:busy"]
     with subprocess.Popen([*command, "--folder", str(tmp_path)], stdout=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
         url = served.stdout.readline().split()[-1]
         assert OllamaServer(url).version() == "0.24.0"
+        assert httpx.get(f"{url}/api/tags", trust_env=False).status_code == 503
+        assert OllamaServer(url).tags() == {}
         served.send_signal(signal.SIGTERM)
         assert served.wait(timeout=20) == 0

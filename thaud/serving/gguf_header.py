@@ -166,6 +166,18 @@ def read_header(path: Path, *, keep_arrays: bool = False) -> Header:
     return header
 
 
+def token_of(header: Header, role: str) -> str:
+    """The text of the token with a role (bos, eos, eot), empty where the file names none. Needs the arrays."""
+    number = header.get(f"tokenizer.ggml.{role}_token_id")
+    tokens = header.get("tokenizer.ggml.tokens") or []
+    return tokens[number] if number is not None and number < len(tokens) else ""
+
+
+def ends_of_turn(header: Header) -> tuple[str, ...]:
+    """The texts of the tokens that end the model's turn, as its file says. Needs the arrays."""
+    return tuple(dict.fromkeys(filter(None, (token_of(header, role) for role in ("eos", "eot")))))
+
+
 def check_bounds(header: Header) -> None:
     """Raises ModelError where a tensor ends behind the end of the file."""
     for tensor in header.tensors:

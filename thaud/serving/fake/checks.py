@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from thaud.serving.fake.gojson import go_json
 from thaud.serving.fake.protocol import Name, Refusal
 
 Line = dict[str, Any]
@@ -22,7 +23,10 @@ OPTION_TYPES: Mapping[str, str] = {
     "stop": "array",
 }
 DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+")
+PART = re.compile(r"(\d+(\.\d+)?)(ns|us|ms|s|m|h)")
+UNITS: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 TOP_LOGPROBS = 20
+WANTED_FORMAT = 'expected "json" or a valid JSON Schema object'
 THINK_VALUES = (None, True, False, "low", "medium", "high", "max")
 
 
@@ -84,8 +88,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def keep_alive_seconds(value: Any) -> float | None:
-    """None where nothing is said, 0 to unload afterwards. Raises Refusal."""
-    if value is None or isinstance(value, int | float):
+    """How long to keep the model: None where nothing is said, 0 to unload, negative for ever. Raises Refusal."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     if value == "0":
         return 0
@@ -93,39 +97,48 @@ def keep_alive_seconds(value: Any) -> float | None:
         missing = isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value)
         reason = f'time: missing unit in duration "{value}"' if missing else f'time: invalid duration "{value}"'
         raise Refusal(400, reason)
-    return 0 if not re.search(r"[1-9]", value) else 300
+    seconds = sum(float(number) * UNITS[unit] for number, _, unit in PART.findall(value))
+    return -seconds if value.startswith("-") else seconds
 
 
-def check_request(body: Line, name: Name, able: Abilities, *, native: bool) -> None:
+def check_request(body: Line, name: Name, able: Abilities) -> None:
     """Raises Refusal on what the real server refuses before it loads the model."""
     think, tools = body.get("think"), body.get("tools") or []
     if think not in THINK_VALUES:
         raise Refusal(400, f'invalid think value: "{think}" (must be "high", "medium", "low", "max", true, or false)')
-    if tools and not able.tools:
-        raise Refusal(400, f"{name.full} does not support tools")
-    if think not in (None, False) and not able.thinking:
-        raise Refusal(400, f'"{body.get("model")}" does not support thinking')
-    if body.get("suffix"):
-        raise Refusal(400, f"{name.full} does not support insert")
     if not 0 <= (body.get("top_logprobs") or 0) <= TOP_LOGPROBS:
         raise Refusal(400, f"top_logprobs must be between 0 and {TOP_LOGPROBS}")
+    if think not in (None, False) and not able.thinking:
+        raise Refusal(400, f'"{body.get("model")}" does not support thinking')
+    if tools and not able.tools:
+        raise Refusal(400, f"{name.full} does not support tools")
+    if body.get("suffix"):
+        raise Refusal(400, f"{name.full} does not support insert")
     if body.get("format") not in (None, "", "json") and not isinstance(body["format"], dict):
-        raise Refusal(500, f'invalid format: "{body["format"]}"; expected "json" or a valid JSON Schema object')
-    for tool in tools if native else ():
+        raise Refusal(500, f"invalid format: {go_json(go_json(body['format']))}; {WANTED_FORMAT}")
+
+
+def check_tools(tools: Sequence[Line]) -> None:
+    """Raises Refusal on a tool of which llama-server can make no grammar."""
+    for tool in tools:
         properties = (tool.get("function", {}).get("parameters") or {}).get("properties")
         if tool.get("type") != "function" or not isinstance(properties, dict):
             raise Refusal(400, "Unable to generate parser for this template: properties must be an object")
 
 
-def check_messages(messages: Sequence[Line], *, native: bool) -> None:
-    """Raises Refusal on turns that Go cannot read or a template cannot render."""
+def check_messages(messages: Sequence[Line]) -> None:
+    """Raises Refusal on turns that Go cannot read."""
     for message in messages:
         content = message.get("content", "")
-        if not isinstance(content, str):
+        if not isinstance(content, str | None):
             kind = "array" if isinstance(content, list) else "object" if isinstance(content, dict) else "number"
             raise Refusal(400, f"json: cannot unmarshal {kind} into Go struct field Alias.content of type string")
         for call in message.get("tool_calls") or []:
             if not isinstance(call["function"].get("arguments"), dict):
                 raise Refusal(400, "Value looks like object, but can't find closing '}' symbol")
-    if native and messages and messages[-1].get("role") == "assistant" and messages[-1].get("tool_calls"):
+
+
+def check_last(messages: Sequence[Line]) -> None:
+    """Raises Refusal where a native chat would have to go on with a call."""
+    if messages and messages[-1]["role"] == "assistant" and messages[-1].get("tool_calls"):
         raise Refusal(400, "Cannot continue an assistant message that contains tool calls.")

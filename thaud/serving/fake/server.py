@@ -6,35 +6,22 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any, ClassVar, Literal, Self
 
+from thaud.serving.fake.faults import Fault, at_once, faulty, faulty_upload
+from thaud.serving.fake.gojson import go_json
 from thaud.serving.fake.making import create
 from thaud.serving.fake.protocol import BrokenConnection, Refusal
-from thaud.serving.fake.reading import copied, deleted, listed, running, shown
+from thaud.serving.fake.reading import copied, deleted, embedded, listed, running, shown
 from thaud.serving.fake.speaking import Speaker
 from thaud.serving.fake.store import CHUNK_BYTES, Store
 
 Generation = Literal["new", "old"]
 VERSIONS = {"new": "0.33.0", "old": "0.24.0"}
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
-DIED = "an error was encountered while running the model: unexpected EOF"
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that goes wrong once on a route, after so many lines of its stream.
-
-    cut: the stream ends early, politely. error: an error line ends it. drop: the connection breaks. busy: 503 at once.
-    """
-
-    route: str
-    kind: Literal["cut", "error", "drop", "busy"]
-    after_lines: int = 0
 
 
 class FakeOllama:
@@ -50,6 +37,7 @@ class FakeOllama:
         self.speaker = Speaker(self.store, generation == "new")
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.ended = Event()
         self.lock = Lock()
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = _Server(("127.0.0.1", port), handler)
@@ -72,7 +60,8 @@ class FakeOllama:
         return self
 
     def stop(self) -> None:
-        """Stop answering and close the socket; a temporary folder goes."""
+        """Stop answering and close the socket; a temporary folder goes. Whatever hangs is let go."""
+        self.ended.set()
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -121,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         "/api/delete": ("DELETE",),
         "/api/chat": ("POST",),
         "/api/generate": ("POST",),
+        "/api/embed": ("POST",),
+        "/api/pull": ("POST",),
     }
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
@@ -176,15 +167,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # The upload is not read: the connection closes under the sender.
             self._answer(200, b"")
             return
-        fault = self.fake.fault_for("blobs")
-        self.fake.store.receive(digest, self._body(fault))
+        chunks, fault = self._body(), self.fake.fault_for("blobs")
+        if fault is not None:
+            at_once(fault, self.fake.ended)
+            chunks = faulty_upload(chunks, fault, self.fake.ended)
+        self.fake.store.receive(digest, chunks)
         self._answer(201, b"")
 
-    def _body(self, fault: Fault | None = None) -> Iterator[bytes]:
+    def _body(self) -> Iterator[bytes]:
         left = int(self.headers.get("Content-Length") or 0)
         while left:
             chunk = self.rfile.read(min(CHUNK_BYTES, left))
-            if not chunk or fault is not None:
+            if not chunk:
                 raise BrokenConnection
             left -= len(chunk)
             yield chunk
@@ -198,15 +192,21 @@ class _Handler(BaseHTTPRequestHandler):
             "show": lambda: shown(fake.speaker, self._json()),
             "copy": lambda: copied(fake.store, self._json()),
             "delete": lambda: deleted(fake.store, self._json()),
+            "embed": lambda: embedded(fake.speaker, self._json()),
         }
+        fault = fake.fault_for(route)
+        if fault is not None:
+            at_once(fault, fake.ended)
+            self._break_off(fault, route in plain)
         if not route:
             self._answer(200, b"Ollama is running", "text/plain; charset=utf-8")
         elif route in plain:
-            answer = plain[route]()
-            body = b"" if answer is None else go_json(answer)
+            with fake.store.lock:  # A list is not torn by a model that goes meanwhile.
+                answer = plain[route]()
+            body = b"" if answer is None else go_json(answer).encode()
             self._answer(200, body, "application/json; charset=utf-8")
         else:
-            self._stream(route, self._json())
+            self._stream(route, self._json(), fault)
 
     def _json(self) -> Line:
         data = b"".join(self._body())
@@ -220,17 +220,25 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "json: cannot unmarshal array into Go value of type api.ChatRequest")
         return body
 
-    def _stream(self, route: str, body: Line) -> None:
-        fault = self.fake.fault_for(route)
-        if fault is not None and fault.kind == "busy":
-            raise Refusal(503, BUSY)
+    def _break_off(self, fault: Fault, single: bool) -> None:  # noqa: FBT001 - one caller
+        """A single answer has no lines behind which to go wrong."""
+        if single and fault.kind in {"drop", "cut"}:
+            raise BrokenConnection
+        if single and fault.kind in {"error", "full"}:
+            list(faulty(iter(()), fault, self.fake.ended))
+
+    def _lines(self, route: str, body: Line) -> Iterator[Line]:
         if route == "create":
-            lines = create(self.fake.store, body, new=self.fake.generation == "new")
-        else:
-            lines = self.fake.speaker.answer(body, chat=route == "chat")
-        lines = lines if fault is None else faulty(lines, fault)
-        if body.get("stream") is False or "_debug_render_only" in body:
-            self._answer(200, go_json(joined(list(lines))), "application/json; charset=utf-8")
+            return create(self.fake.store, body, new=self.fake.generation == "new")
+        if route == "pull":
+            return not_pulled()
+        return self.fake.speaker.answer(body, chat=route == "chat")
+
+    def _stream(self, route: str, body: Line, fault: Fault | None) -> None:
+        lines = self._lines(route, body)
+        lines = lines if fault is None else faulty(lines, fault, self.fake.ended)
+        if body.get("stream") is False or body.get("_debug_render_only"):
+            self._answer(200, go_json(joined(list(lines))).encode(), "application/json; charset=utf-8")
             return
         first = list(itertools.islice(lines, 1))  # An error before the first line still has a status of its own.
         self.send_response(200)
@@ -238,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for line in error_as_line(itertools.chain(first, lines)):
-            self._chunk(go_json(line) + b"\n")
+            self._chunk(go_json(line).encode() + b"\n")
         self._chunk(b"")
 
     def _chunk(self, data: bytes) -> None:
@@ -247,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, refusal: Refusal) -> None:
         self.close_connection = True  # Part of the request may be unread.
-        body = b"" if refusal.error is None else go_json({"error": refusal.error})
+        body = b"" if refusal.error is None else go_json({"error": refusal.error}).encode()
         self._answer(refusal.status, body, "application/json; charset=utf-8")
 
     def _answer(self, status: int, body: bytes, kind: str | None = None, headers: dict[str, str] | None = None) -> None:
@@ -275,15 +283,6 @@ def local_host(header: str) -> bool:
         return False
 
 
-def faulty(lines: Iterator[Line], fault: Fault) -> Iterator[Line]:
-    """A stream that goes wrong after some lines."""
-    yield from itertools.islice(lines, fault.after_lines)
-    if fault.kind == "error":
-        raise Refusal(500, DIED)
-    if fault.kind == "drop":
-        raise BrokenConnection
-
-
 def error_as_line(lines: Iterator[Line]) -> Iterator[Line]:
     """Once a line was sent, an error can only be the last one."""
     try:
@@ -300,12 +299,16 @@ def joined(lines: list[Line]) -> Line:
     elif "message" in last:
         messages = [line["message"] for line in lines if "message" in line]
         calls = [call for message in messages for call in message.get("tool_calls", ())]
+        thoughts = "".join(message.get("thinking", "") for message in messages)
         content = "".join(message.get("content", "") for message in messages)
-        last["message"] = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
+        extra = {"thinking": thoughts, "tool_calls": calls}
+        last["message"] = {"role": "assistant", "content": content, **{k: v for k, v in extra.items() if v}}
+    if sure := [token for line in lines for token in line.get("logprobs", ())]:
+        last["logprobs"] = sure
     return last
 
 
-def go_json(value: Any) -> bytes:
-    """JSON as Go writes it: compact, with <, > and & escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
+def not_pulled() -> Iterator[Line]:
+    """There is no registry behind the fake."""
+    yield {"status": "pulling manifest"}
+    raise Refusal(500, "pull model manifest: file does not exist")
