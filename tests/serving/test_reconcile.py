@@ -2,7 +2,10 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from thaud.errors import ServerError
 from thaud.serving.fake_ollama import FakeOllama, Fault, Generation
 from thaud.serving.ollama import OllamaServer, Recipe, has_native_templates
 from thaud.serving.ollama_runtime import OllamaRuntime
-from thaud.serving.reconcile import Outcome, Receipt, Wanted, recipe_for, reconcile, register
+from thaud.serving.reconcile import House, Outcome, Receipt, Wanted, recipe_for, reconcile, register
 
 CONTEXT = 256
 HELLO = [Message("user", "hello")]
@@ -64,7 +67,8 @@ def test_second_time_changes_nothing(fake: FakeOllama, forge: Forge) -> None:
     reconcile(server, versions, versions[1].version)
     tags, before = server.tags(), len(changes(fake))
     outcome = reconcile(server, versions, versions[1].version)
-    assert outcome == Outcome(kept=("thau-nano-v1", "thau-nano-v2"), alias="thau-nano")
+    kept = ("thau-nano-v1", "thau-nano-v2")
+    assert outcome == Outcome(kept=kept, server_version=fake.version, alias="thau-nano")
     assert len(changes(fake)) == before
     assert server.tags() == tags
 
@@ -167,6 +171,81 @@ def test_candidate_left_by_a_crash_is_swept(fake: FakeOllama, forge: Forge) -> N
     assert reconcile(server, wanted(version), version, log).complete
     assert seen[0] == "ollama_swept"
     assert "thau-nano-v1:candidate" not in server.tags()
+
+
+@pytest.mark.parametrize("route", ["show", "blobs", "create", "chat", "copy"])
+def test_a_server_that_goes_says_nothing_of_its_versions(fake: FakeOllama, forge: Forge, route: str) -> None:
+    """A server that dies in the middle of a look fails none of the versions that it served: the look is none."""
+    first, second = forge.version(1, ["first"]), forge.version(2, ["second"])
+    server = OllamaServer(fake.url)
+    reconcile(server, wanted(first), first)
+    answered = 1 if route == "show" else 2  # times that the version is asked for before
+    fake.faults += [Fault(route, "drop"), *[Fault("version", "slow")] * answered, *[Fault("version", "drop")] * 9]
+    with pytest.raises(ServerError):
+        reconcile(server, wanted(first, second), second)
+    assert {fault.route for fault in fake.faults} == {"version"}
+    fake.faults.clear()
+    assert reconcile(server, wanted(first, second), second).complete
+
+
+def test_what_failed_its_proof_is_not_sent_again(fake: FakeOllama, forge: Forge) -> None:
+    """A server that would refuse a model again is not asked to make it, until it is another release."""
+    version = forge.version(1, ["hola"], None)
+    each = replace(wanted(version)[0], promised=frozenset({"completion", "tools"}))
+    server = OllamaServer(fake.url)
+    outcome = reconcile(server, [each], None)
+    assert outcome.refused == (version.name,)
+    fake.requests.clear()
+    known = replace(each, refusal=(outcome.server_version, outcome.failed[version.name]))
+    again = reconcile(server, [known], None)
+    assert (again.failed, again.refused) == (outcome.failed, outcome.refused)
+    assert changes(fake) == []
+    reconcile(server, [replace(known, refusal=("0.1", "older"))], None)
+    assert ("POST", "/api/create") in fake.requests
+
+
+def test_letters_case_makes_no_other_name(fake: FakeOllama, forge: Forge) -> None:
+    """A namespace written otherwise than when its names were made finds them, points and deletes them."""
+    version, server = forge.version(1, ["first"]), OllamaServer(fake.url)
+    upper, lower = House("home", "Casa"), House("home", "casa")
+    assert reconcile(server, wanted(version), version, house=upper).complete
+    outcome = reconcile(server, wanted(version), version, house=lower)
+    assert (outcome.kept, outcome.alias_moved) == ((version.name,), False)
+    other = House("other", "casa")
+    assert "another THAU home" in reconcile(server, wanted(version), version, house=other).failed[version.name]
+    assert reconcile(server, [], None, house=lower, unwanted=[version.name]).deleted == (version.name,)
+
+
+def test_a_list_is_whole_while_models_come_and_go(fake: FakeOllama, forge: Forge) -> None:
+    """Whoever lists or shows models while others are made and deleted gets an answer each time."""
+    version, server = forge.version(1, ["first"]), OllamaServer(fake.url)
+    recipe = recipe_for(wanted(version)[0], native=has_native_templates(server.version()))
+    server.push_blob(recipe.gguf, recipe.digest)
+    ended = Event()
+
+    def come_and_go() -> None:
+        for n in range(150):
+            server.push_blob(recipe.gguf, recipe.digest)
+            server.create(replace(recipe, name="passing", license=f"{n}"))
+            server.delete("passing")
+        ended.set()
+
+    with ThreadPoolExecutor(1) as others:
+        passing = others.submit(come_and_go)
+        while not (ended.is_set() or passing.done()):
+            assert set(server.tags()) <= {"passing:latest"}
+            server.show("passing")
+        passing.result()
+
+
+def test_what_has_its_name_is_served(fake: FakeOllama, forge: Forge) -> None:
+    """A candidate that could not be deleted fails nothing: the next look deletes it."""
+    version, server = forge.version(1, ["first"]), OllamaServer(fake.url)
+    fake.faults.append(Fault("delete", "drop"))
+    outcome = reconcile(server, wanted(version), version)
+    assert (outcome.complete, outcome.alias) == (True, "thau-nano")
+    assert reconcile(server, wanted(version), version).kept == ("thau-nano-v1",)
+    assert set(server.tags()) == {"thau-nano:latest", "thau-nano-v1:latest"}
 
 
 def test_damaged_file_is_refused(fake: FakeOllama, forge: Forge) -> None:

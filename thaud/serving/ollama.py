@@ -1,11 +1,12 @@
 """What THAU asks of an Ollama server, one method for each exchange. Every failure is a ServerError.
 
 Synchronous: the daemon calls it in a thread. Importing this module is light; the HTTP libraries are loaded by the first
-exchange. Refuses to decide anything: what should be served is reconcile.py's, talking to a model ollama_runtime.py's.
+exchange. Refuses to decide anything: what should be served is reconcile.py's, what a model must show proving.py's,
+talking to a model ollama_runtime.py's.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["OllamaServer", "Progress", "Recipe", "Shown", "full_name", "reachable"]
 
 CHUNK_BYTES = 1 << 20
-SHORT_S, LOAD_S, CREATE_S = 30.0, 600.0, 3600.0
+SHORT_S, WRITE_S, LOAD_S, CREATE_S = 30.0, 120.0, 600.0, 3600.0
 NATIVE_TEMPLATES = (0, 30)
-FROM_LINE = re.compile(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
+FILE_LINES = re.compile(r"^(?:FROM|ADAPTER) .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
+UNREADABLE = re.compile(r"\bEOF\b|unexpected end of JSON|invalid character", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a model on the server is made from. `gguf_sha256` is bare hex; None leaves a part out."""
+    """What a model on the server is made from. Digests are bare hex; None leaves a part out.
+
+    `adapter`: a GGUF LoRA that the server applies to `gguf`.
+    """
 
     name: str
     gguf: Path
@@ -41,21 +46,32 @@ class Recipe:
     template: str | None = None
     system: str | None = None
     license: str | None = None
+    adapter: Path | None = None
+    adapter_sha256: str | None = None
 
     @property
     def digest(self) -> str:
         """The file's digest as the server writes it."""
         return f"sha256:{self.gguf_sha256}"
 
+    @property
+    def blobs(self) -> tuple[tuple[Path, str], ...]:
+        """The files to be uploaded, with their digests as the server writes them."""
+        own = ((self.gguf, self.digest),)
+        return (*own, (self.adapter, f"sha256:{self.adapter_sha256}")) if self.adapter else own
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the server says of a model. `gguf` is the digest of the file it runs, which need not be the one uploaded."""
+    """What the server says of a model. `gguf` is the digest of the file it runs, which need not be the one uploaded;
+    `adapter` that of the LoRA on it.
+    """
 
     capabilities: frozenset[str]
     gguf: str | None
     license: str
     template: str
+    adapter: str | None = None
 
 
 class OllamaServer:
@@ -68,7 +84,8 @@ class OllamaServer:
     def _client(self, doing: str, timeout_s: float = SHORT_S) -> Iterator["ollama.Client"]:
         import ollama  # noqa: PLC0415 - heavy
 
-        with translated(self.url, doing), ollama.Client(self.url, timeout=timeout_s, **connection(self.url)) as client:
+        limits = connection(self.url) | {"timeout": patience(timeout_s)}
+        with translated(self.url, doing), ollama.Client(self.url, **limits) as client:
             yield client
 
     @contextmanager
@@ -77,7 +94,7 @@ class OllamaServer:
 
         with (
             translated(self.url, doing),
-            httpx.Client(base_url=self.url, timeout=timeout_s, **connection(self.url)) as client,
+            httpx.Client(base_url=self.url, timeout=patience(timeout_s), **connection(self.url)) as client,
         ):
             yield client
 
@@ -119,11 +136,13 @@ class OllamaServer:
     def create(self, recipe: Recipe, progress: Callable[[str], None] | None = None) -> None:
         """Make a model of an uploaded file; one of that name is replaced. `progress` gets the server's status lines."""
         status = ""
+        stem = recipe.name.replace("/", "-").replace(":", "-")
         reach("ollama.create.before")
         with self._client(f"creating {recipe.name}", CREATE_S) as client:
             for line in client.create(
                 recipe.name,
-                files={f"{recipe.name.replace(':', '-')}.gguf": recipe.digest},
+                files={f"{stem}.gguf": recipe.digest},
+                adapters={f"{stem}-adapter.gguf": f"sha256:{recipe.adapter_sha256}"} if recipe.adapter else None,
                 template=recipe.template,
                 system=recipe.system,
                 license=recipe.license,
@@ -138,20 +157,21 @@ class OllamaServer:
         reach("ollama.create.after")
 
     def show(self, name: str) -> Shown | None:
-        """What the server says of a model, or None where it has none of that name."""
+        """What the server says of a model, or None where it has none of that name, or one whose manifest is broken."""
         with self._client(f"showing {name}") as client:
             try:
                 answer = client.show(name)
             except _response_error() as error:
-                if error.status_code == 404:
+                if error.status_code == 404 or (error.status_code >= 500 and UNREADABLE.search(plain(error.error))):
                     return None
                 raise
-        source = FROM_LINE.search(answer.modelfile or "")
+        files = [*FILE_LINES.findall(answer.modelfile or ""), None, None]
         return Shown(
             frozenset(answer.capabilities or ()),
-            source and source[1],
+            files[0],
             answer.license or "",
             answer.template or "",
+            files[1],
         )
 
     def gguf_digest(self, name: str) -> str | None:
@@ -162,7 +182,16 @@ class OllamaServer:
     def tags(self) -> dict[str, str]:
         """Full names of all models -> digest of the manifest: equal digests, equal models."""
         with self._client("listing its models") as client:
-            return {model.model or "": model.digest or "" for model in client.list().models}
+            return {full_name(model.model or ""): model.digest or "" for model in client.list().models}
+
+    def size_of(self, names: Collection[str]) -> int:
+        """What the models of these names take on the server, in bytes; two names of one model count once."""
+        wanted = {full_name(name) for name in names}
+        with self._client("listing its models") as client:
+            models = client.list().models
+        return sum(
+            {each.digest: int(each.size or 0) for each in models if full_name(each.model or "") in wanted}.values()
+        )
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name; one that had it loses it."""
@@ -191,19 +220,29 @@ class OllamaServer:
             client.generate(name, keep_alive=0)
         reach("ollama.unload.after")
 
-    def smoke(self, name: str, context_tokens: int) -> None:
-        """Have a model say one token through its chat template, with a fresh runner that is stopped afterwards."""
-        self.unload(name)
-        with self._client(f"trying {name}", LOAD_S) as client:
-            answer = client.chat(
-                name,
-                [{"role": "user", "content": "1"}],
-                options={"num_predict": 1, "temperature": 0.0, "num_ctx": context_tokens},
-                think=False,
-                keep_alive=0,
-            )
-        if not (answer.done and answer.eval_count):
-            raise ServerError(f"Ollama at {self.url} made {name}, but it says nothing: see the server's log")
+    def ask(self, name: str, messages: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+        """One whole answer of a chat, as the server gives it; `more` are further fields of the request.
+
+        Nothing of what is asked is left out for want of room: that is a ServerError.
+        """
+        body = {"model": name, "messages": list(messages), "stream": False, "think": False}
+        with self._http(f"trying {name}", LOAD_S) as client:
+            answer: dict[str, Any] = client.post("/api/chat", json=body | whole() | more).raise_for_status().json()
+        if "error" in answer:
+            raise ServerError(f"Ollama at {self.url} refused while trying {name}: {refusal(answer['error'], 200)}")
+        return answer
+
+
+def whole() -> dict[str, bool]:
+    """What keeps a server from cutting a prompt that does not fit, or from going on beyond its context."""
+    return {"truncate": False, "shift": False}
+
+
+def patience(answer_s: float) -> "httpx.Timeout":
+    """How long to wait: to be let in, for each piece to be taken, and for each piece of an answer."""
+    import httpx  # noqa: PLC0415 - heavy
+
+    return httpx.Timeout(answer_s, connect=SHORT_S, write=WRITE_S, pool=SHORT_S)
 
 
 def _response_error() -> type["ollama.ResponseError"]:
@@ -230,5 +269,5 @@ def has_native_templates(version: str) -> bool:
 
 
 def full_name(name: str) -> str:
-    """A model's name as the server lists it: always with a tag."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    """A model's name as the server knows it: always with a tag, and whatever the case of its letters."""
+    return (name if ":" in name.rpartition("/")[2] else f"{name}:latest").lower()

@@ -11,6 +11,7 @@ from typing import Any
 
 from thaud.errors import ServerError
 
+REFUSED = " refused "  # in what is made here of an answer that is an error
 LONGEST_TEXT = 600
 NESTING = 4
 
@@ -34,7 +35,11 @@ def translated(url: str, doing: str) -> Iterator[None]:
         ) from error
     except httpx.TimeoutException as error:
         raise ServerError(f"Ollama at {url} gave no answer in time while {doing}") from error
+    except httpx.InvalidURL as error:
+        raise ServerError(f"{url} is no address of an Ollama server: {error}; set OLLAMA_HOST") from error
     except (httpx.ConnectError, ConnectionError) as error:
+        if "SSL" in str(error):  # somebody answers, and is not trusted
+            raise ServerError(f"Ollama at {url} is not trusted while {doing}: {plain(str(error))}") from error
         raise ServerError(f"no Ollama server answers at {url}: start it (`ollama serve`) or set OLLAMA_HOST") from error
     except httpx.HTTPStatusError as error:
         reason = refusal(error.response.text, error.response.status_code)
