@@ -1,9 +1,10 @@
-"""What tests share: Ctrl-C as on a terminal, Hypothesis without luck or clock, a second file system, a drop-box."""
+"""What tests share: Ctrl-C as on a terminal, Hypothesis without luck or clock, a second disk, a drop-box, `thau`."""
 
+import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.testkit.box import Box
+from thaud.home import Home
 
 # A shell ignores SIGINT for what it starts in the background, and children inherit that: tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,3 +47,26 @@ def box(tmp_path: Path) -> Iterator[Box]:
 def file(box: Box) -> Path:
     """The file that most cases are about."""
     return box.queue / "a.jsonl"
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """English, and no setting of THAU's from outside."""
+    for name in [each for each in os.environ if each.startswith("THAU_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+@pytest.fixture
+def thau(
+    home: Home, plain_environment: None, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """The command on the module's own `home`, in this process: words -> (exit code, output, errors)."""
+    from thaud.cli import make_app, run  # noqa: PLC0415 - only for the tests that ask
+
+    def invoke(*words: str | Path) -> tuple[int, str, str]:
+        code = run(make_app(), ["--home", str(home.root), *map(str, words)], "thau")
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return invoke

@@ -1,13 +1,11 @@
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.seeded import make_home, open_ledger
-from thaud.cli import make_app, run
 from thaud.cli.feed import shorten
 from thaud.cli.toml_edit import change
 from thaud.control import only_daemon
@@ -19,29 +17,13 @@ from thaud.ledger import NewFile, NewRejection, Rejected
 from thaud.ledger.quarantined import digest_of
 
 Invoke = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("plain_environment")
 GOOD = b'{"instruction": "2 + 2", "output": "4"}\n'
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in os.environ if each.startswith("THAU_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return make_home(tmp_path / "home")
-
-
-@pytest.fixture
-def thau(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    def invoke(*words: str | Path) -> tuple[int, str, str]:
-        code = run(make_app(), ["--home", str(home.root), *map(str, words)], "thau")
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return invoke
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 
 from tests.seeded import make_home
 from tests.testkit.daemon import look, running, wait_until
-from thaud.cli import make_app, run
 from thaud.config import Settings
 from thaud.control import Request, read_request, send, take
 from thaud.formats import age_from_name
@@ -21,16 +20,10 @@ from thaud.ledger import Ledger, LedgerReader
 from thaud.quarantine import Resolution, resolve
 
 Invoke = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("plain_environment")
 NAME = "age_3_toddler.jsonl"
 BAD_LINES = ['{"instruction": "uno", "output": ""}', '{"instruction": "dos"', '{"x": 3}']
 GOOD_LINE = '{"instruction": "cero", "output": "0"}'
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in os.environ if each.startswith("THAU_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
 
 @pytest.fixture
@@ -40,16 +33,6 @@ def home(tmp_path: Path) -> Home:
     (home.queue / NAME).write_text("\n".join([GOOD_LINE, *BAD_LINES]) + "\n", encoding="utf-8")
     take_in(home)
     return home
-
-
-@pytest.fixture
-def thau(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    def invoke(*words: str | Path) -> tuple[int, str, str]:
-        code = run(make_app(), ["--home", str(home.root), *map(str, words)], "thau")
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return invoke
 
 
 @pytest.fixture
@@ -395,3 +378,11 @@ def test_with_a_real_daemon(live: Home, thau: Invoke, quarantined: Path) -> None
     wait_until(lambda: "1" in answers(live), what="the corrected example")
     wait_until(lambda: not list(live.control.glob("*.json")), what="the end of the request")
     assert [row["line"] for row in rows(quarantined)] == [3, 4]
+
+
+def test_requests_are_obeyed_in_the_order_in_which_they_were_asked(home: Home) -> None:
+    """Of two rollbacks that a slow daemon finds together, the later one has the last word."""
+    asked = [send(home, Request.ROLLBACK, n=n) for n in range(1, 9)]
+    for second, path in enumerate(asked):
+        os.utime(path, (second, second))
+    assert [each.values["n"] for each in take(home)] == list(range(1, 9))

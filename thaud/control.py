@@ -9,9 +9,9 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -33,14 +33,20 @@ class Request(StrEnum):
     TRAIN = "train"
     RESET = "reset"
     RESOLVE = "resolve"
+    SYNC = "sync"
+    ROLLBACK = "rollback"
+    PRUNE = "prune"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request; RESOLVE names what was corrected."""
+    """A request; RESOLVE names what was corrected, `values` are those that were sent with others: ROLLBACK's `n`, and
+    PRUNE's `names`, of the versions that were agreed to.
+    """
 
     request: Request
     resolution: Resolution | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -173,14 +179,23 @@ def read_request(path: Path) -> Asked | None:
             return None
         values = json.loads(path.read_bytes())
         request = Request(values["request"])
-        return Asked(request, Resolution.from_json(values) if request is Request.RESOLVE else None)
+        refuse_incomplete(request, values)
+        return Asked(request, Resolution.from_json(values) if request is Request.RESOLVE else None, values)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
+def refuse_incomplete(request: Request, values: Mapping[str, Any]) -> None:
+    """Raise LookupError or TypeError where a request lacks what it is about."""
+    if request is Request.ROLLBACK and type(values["n"]) is not int:
+        raise TypeError(f"{values['n']} is no number of a version")
+    if request is Request.PRUNE and not all(isinstance(each, str) for each in list(values["names"])):
+        raise TypeError(f"{values['names']} are no names of versions")
+
+
 def take(home: Home) -> Iterator[Asked]:
     """Requests in the folder, each removed after the consumer has acted on it; unknown files are left alone."""
-    for path in sorted(home.control.glob("*.json")):
+    for path in oldest_first(home.control):
         if (asked := read_request(path)) is None:
             continue
         yield asked
@@ -190,6 +205,15 @@ def take(home: Home) -> Iterator[Asked]:
         except OSError as error:
             raise StorageError(f"cannot remove {path}: {error.strerror}; check the owner of its folder") from error
         reach("remove.request.after")
+
+
+def oldest_first(folder: Path) -> list[Path]:
+    """Requests in the order in which they were asked; one that is withdrawn meanwhile is passed over."""
+    asked = []
+    for path in folder.glob("*.json"):
+        with suppress(OSError):
+            asked.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(asked)]
 
 
 def unreadable(home: Home) -> list[str]:

@@ -19,15 +19,14 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from thaud import curriculum, mounts
+from thaud import lifecycle, mounts
 from thaud.api import serve_http
 from thaud.config import Settings, systemd_environment
-from thaud.control import Request, make_folders, only_daemon, refuse_lost_ledger, take, unreadable
+from thaud.control import Asked, Request, make_folders, only_daemon, refuse_lost_ledger, take, unreadable
 from thaud.domain import Trigger
 from thaud.errors import StorageError, ThauError
 from thaud.executor import run_step
@@ -39,8 +38,9 @@ from thaud.logs import set_up_logging
 from thaud.pausing import Voice, open_ledger
 from thaud.pipeline import Pipeline
 from thaud.projections import progress_was_deleted, project
-from thaud.quarantine import Resolution, resolve
-from thaud.registrar import keep_in_step
+from thaud.quarantine import resolve
+from thaud.registrar import Registrar
+from thaud.situation import due, situation_of
 from thaud.sweep import sweep
 from thaud.systemd import notify
 from thaud.waiting import wait
@@ -86,6 +86,7 @@ class Daemon:
         self.intake.called = lambda: self.dirty
         self.pipeline = Pipeline(home, settings, ledger, step)
         self.wake, self.stopping, self.sync = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.registrar = Registrar(settings, ledger, self.sync, self.stopping)
         self.dirty = True
         self.train_requested = ledger.meta(TRAIN_REQUESTED) is not None
         self.projected = False
@@ -122,7 +123,7 @@ class Daemon:
             if self.settings.api.enabled:
                 group.create_task(serve_http(self.home, self.settings, ask, self.stopping))
             group.create_task(self.turn_until_stopped())
-            group.create_task(keep_in_step(self.settings, self.ledger, self.sync, self.stopping))
+            group.create_task(self.registrar.keep_in_step())
             group.create_task(self.give_signs_of_life())
 
     async def end_run(self) -> None:
@@ -257,7 +258,7 @@ class Daemon:
     def obey_requests(self) -> None:
         """Act on what lies in the folder of requests, and say once what is none. Raises StorageError."""
         for asked in take(self.home):
-            self.obey(asked.request, asked.resolution)
+            self.obey(asked)
         found = set(unreadable(self.home))
         for name in sorted(found - self.unreadable):
             log.warning("request_not_read", file=str(self.home.control / name))
@@ -266,10 +267,11 @@ class Daemon:
     def obey_or_pause(self, request: Request) -> None:
         """A request that came over HTTP: what the ledger refuses to remember is remembered here."""
         with self.pauses.around("requests", AFTER_ERROR_S):
-            self.obey(request)
+            self.obey(Asked(request))
 
-    def obey(self, request: Request, resolution: Resolution | None = None) -> None:
+    def obey(self, asked: Asked) -> None:
         """Act on a request of the CLI or the HTTP door. Raises StorageError; asked again, it does no harm."""
+        request = asked.request
         log.info("requested", request=str(request))
         if request is Request.TRAIN:
             self.train_requested = True
@@ -280,8 +282,14 @@ class Daemon:
         elif request is Request.RESET:
             self.ledger.reset_age("requested")
             self.projected = False
-        elif resolution is not None:
-            resolve(self.home, self.ledger, resolution)
+        elif request in {Request.ROLLBACK, Request.PRUNE}:
+            lifecycle.carry_out(self.ledger, self.settings, asked.values, log.info)
+            self.projected = False
+            self.sync.set()
+        elif request is Request.SYNC:
+            self.registrar.ask(asked.values)
+        elif asked.resolution is not None:
+            resolve(self.home, self.ledger, asked.resolution)
         self.dirty = True
         self.wake.set()
 
@@ -299,36 +307,14 @@ class Daemon:
 
     def reason_to_train(self) -> Trigger | None:
         """What curriculum says now. A request that cannot be met is an event."""
-        training = self.settings.training
-        situation = self.situation()
-        trigger = curriculum.when_to_train(
-            situation,
-            enabled=training.auto_train_enabled,
-            min_new_examples=training.min_new_examples,
-            quiet_s=self.settings.queue.quiet_s,
-            interval_s=training.auto_train_interval_hours * 3600,
-        )
+        quiet_for_s = time.monotonic() - self.changed_at
+        found = situation_of(self.ledger, self.settings.family, quiet_for_s, requested=self.train_requested)
+        trigger = due(found, self.settings)
         if self.train_requested and trigger is None:
             log.warning("nothing_to_train", age=self.ledger.age)
             self.ledger.forget_request("nothing_to_train", age=self.ledger.age)
         self.train_requested = False
         return trigger
-
-    def situation(self) -> curriculum.Situation:
-        """What the ledger and the clock say."""
-        family, age = self.settings.family, self.ledger.age
-        pending, unseen = self.ledger.pending(family, age)
-        since = self.ledger.waiting_since(family, age)
-        ago = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() if since else None
-        return curriculum.Situation(
-            pending=pending,
-            unseen=unseen,
-            trainable=self.ledger.trainable(age),
-            quiet_for_s=time.monotonic() - self.changed_at,
-            last_run_ago_s=ago,
-            failures=self.ledger.failures(),
-            requested=self.train_requested,
-        )
 
     async def begin(self, trigger: Trigger) -> None:
         """Freeze a run and carry it out."""

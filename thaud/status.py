@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from thaud.artefacts import certificate_of
 from thaud.config import Settings
 from thaud.control import daemon_runs, living_state, unreadable
 from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_with
 from thaud.domain import Score, Stage, Version
 from thaud.home import Home
 from thaud.ledger import LedgerReader, RunRow
+from thaud.synced import read_synced
 
 SILENT_S = 600.0
 LITTLE_BYTES = 512 << 20
@@ -31,6 +33,7 @@ TRAINING = (
     "kl_to_base",
     "stopped_early",
 )
+MADE = ("seed", "context_tokens", "learning_rate", "epochs", "rank", "alpha", "batch_examples", "precision")
 
 
 def current_stage(ledger: LedgerReader, settings: Settings) -> Stage:
@@ -141,9 +144,51 @@ def report_version(version: Version, ledger: LedgerReader) -> dict[str, Any]:
         "size_bytes": version.size_bytes,
         "examples": version.examples,
         "accepted_at": version.accepted_at,
+        "kind": version.kind,
+        "pruned_at": version.pruned_at,
+        "served": report_served(version, ledger),
         "run": version.run_id,
         "training": report_training(version.run_id, ledger),
         **(report_strategy(run) if run else {}),
+    }
+
+
+def report_served(version: Version, ledger: LedgerReader) -> dict[str, Any]:
+    """Where a version answers: here, where its file is, and on the Ollama servers that are known to hold it.
+
+    `report` is what a server showed when the version was made there, null where it was not asked.
+    """
+    rows = [row for row in ledger.registrations() if row["name"] == version.name]
+    return {
+        "embedded": version.pruned_at is None and Path(version.gguf).is_file(),
+        "ollama": [{key: row[key] for key in ("host", "name", "state", "detail", "at", "report")} for row in rows],
+    }
+
+
+def report_whole(version: Version, ledger: LedgerReader) -> dict[str, Any]:
+    """Everything of one version: what made it, its file, its exam, its certificate, where it answers.
+
+    `certificate` is null for one that was made before there were certificates; `exam` is the gate's report.
+    """
+    run = ledger.run(version.run_id)
+    spec = run.spec if run else {}
+    return {
+        **report_version(version, ledger),
+        "champion": version == ledger.champion(version.family),
+        "promoted": version in ledger.promoted_versions(version.family),
+        "file": version.gguf,
+        "gguf_sha256": version.gguf_sha256,
+        "base": {
+            "name": spec.get("base"),
+            "digest": spec.get("base_digest"),
+            "gguf": version.base_gguf,
+            "gguf_sha256": version.base_sha256,
+        },
+        "made": {name: spec.get(name) for name in MADE},
+        "trigger": run.trigger if run else None,
+        "exam": run.report if run else None,
+        "reasons": list(run.reasons) if run else [],
+        "certificate": certificate_of(ledger, version),
     }
 
 
@@ -168,7 +213,16 @@ def report_status(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:
         "cognitive": report_cognitive(ledger, settings),
         "service": report_service(ledger, settings),
         "ollama": ledger.registrations(),
+        "ollama_state": report_synced(ledger, settings),
     }
+
+
+def report_synced(ledger: LedgerReader, settings: Settings) -> dict[str, Any] | None:
+    """The last look at the Ollama server (synced.py), with `waiting`; null where there was none at this one."""
+    synced = read_synced(ledger)
+    if synced is None or synced.host != settings.serving.ollama_host or not settings.serving.ollama_enabled:
+        return None
+    return {**asdict(synced), "waiting": synced.waiting}
 
 
 def report_stats(ledger: LedgerReader, settings: Settings) -> dict[str, Any]:

@@ -86,13 +86,6 @@ class Words:
     nothing_good: str
     train_asked: str
     waiting_for_run: str
-    no_versions: str
-    column_version: str
-    column_age: str
-    column_accuracy: str
-    column_examples: str
-    column_size: str
-    column_date: str
     nothing_rejected: str
     how_to_correct: str
     reset_question: str
@@ -104,6 +97,7 @@ class Words:
     step_base: str
     step_train: str
     step_export: str
+    step_certify: str
     step_exam: str
     step_gate: str
     step_promote: str
@@ -196,13 +190,6 @@ ES = Words(
     nothing_good="{file}: {good} líneas buenas, {bad} malas; no se ha puesto nada en la cola",
     train_asked="Entrenamiento pedido; síguelo con `thau watch`.",
     waiting_for_run="Esperando un entrenamiento (Ctrl-C para salir)...",
-    no_versions="Aún no hay versiones de {family}.",
-    column_version="Versión",
-    column_age="Edad",
-    column_accuracy="Accuracy (IC del 95%)",
-    column_examples="Ejemplos",
-    column_size="Tamaño",
-    column_date="Aceptada (UTC)",
     nothing_rejected="Ninguna línea rechazada.",
     how_to_correct="Total: {total}. Para corregirlas: edita `raw` en {path} y ejecuta `thau retry` con ese archivo.",
     reset_question="¿Volver de la edad {age} a la 0? Los ejemplos y las versiones se conservan. [s/N]",
@@ -214,6 +201,7 @@ ES = Words(
     step_base="base",
     step_train="entrenar",
     step_export="exportar",
+    step_certify="certificado",
     step_exam="examen",
     step_gate="veredicto",
     step_promote="promover",
@@ -225,6 +213,19 @@ ES = Words(
     failed="falló",
     not_started="No se pudo empezar a entrenar",
     verdicts={
+        "certificate: fidelity: the file's first choice is that of base plus adapter at {top1} of {positions}"
+        " positions, {bar} are wanted (KL {kl} nats): its weights are not those trained": (
+            "certificado: la primera opción del archivo es la de base y adaptador en el {top1} de {positions}"
+            " posiciones, y se pide el {bar} (KL {kl} nats): sus pesos no son lo que se entrenó"
+        ),
+        "certificate: change: the adapter changes nothing: {how}": "certificado: el adaptador no cambia nada: {how}",
+        "certificate: change: the file has {share} of the change that the adapter makes, {bar} are wanted: {why}": (
+            "certificado: el archivo tiene el {share} del cambio que hace el adaptador, y se pide {bar}: {why}"
+        ),
+        "certificate: stops: {stopped} of {asked} answers came to an end, {bar} are wanted": (
+            "certificado: terminaron {stopped} de {asked} respuestas, y se pide el {bar}"
+        ),
+        "certificate: {reason}": "certificado: {reason}",
         "every answer is empty": "todas las respuestas están vacías",
         "none of {n} held-out answers is right": "ninguna de las {n} respuestas del examen es correcta",
         "first version: {mine} at age {age}": "primera versión: {mine} a la edad {age}",
@@ -320,13 +321,6 @@ EN = Words(
     nothing_good="{file}: {good} good, {bad} bad; nothing was queued",
     train_asked="Training requested; follow it with `thau watch`.",
     waiting_for_run="Waiting for a training (Ctrl-C to leave)...",
-    no_versions="There is no version of {family} yet.",
-    column_version="Version",
-    column_age="Age",
-    column_accuracy="Accuracy (95% CI)",
-    column_examples="Examples",
-    column_size="Size",
-    column_date="Accepted (UTC)",
     nothing_rejected="No rejected lines.",
     how_to_correct="Total: {total}. To correct them: edit `raw` in {path} and run `thau retry` on that file.",
     reset_question="Go back from age {age} to age 0? Examples and versions stay. [y/N]",
@@ -338,6 +332,7 @@ EN = Words(
     step_base="base",
     step_train="train",
     step_export="export",
+    step_certify="certify",
     step_exam="exam",
     step_gate="verdict",
     step_promote="promote",

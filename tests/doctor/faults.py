@@ -3,12 +3,14 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 
-from tests.doctor.kit import FAMILY, aged, spoil, write
+from tests.doctor.kit import FAMILY, SETTINGS, aged, spoil, write
 from tests.seeded import fail_run, freeze
 from thaud.control import Request, send
 from thaud.home import Home
 from thaud.ledger import Ledger
+from thaud.projections import project
 
 # What --fix mends: (what is found, what is left afterwards)
 
@@ -37,6 +39,42 @@ def stranger_version(home: Home) -> None:
 
 def stranger_model(home: Home) -> None:
     write(home.runs / "run-0001" / "export" / "model.gguf", b"precious")
+
+
+def pruned_file_left(home: Home) -> None:
+    """As a crash between the commit and the removal leaves it."""
+    gguf = home.versions / "thau-nano-v2" / "model.gguf"
+    with Ledger.open(home.ledger) as ledger:
+        run_id = freeze(ledger, [], 0, FAMILY).id
+        found = ledger.versions()[0]
+        second = replace(found, n=2, run_id=run_id, gguf=str(gguf))
+        ledger.accept(second, ["fine"], {})
+        ledger.promote(second, None)
+        ledger.move_alias(found, "test")
+        ledger.give_up([second])
+        project(home, ledger, SETTINGS)
+    for step in ("train", "export"):
+        spoil(home, "INSERT INTO journal VALUES (?, ?, 'x', 'x', '{}')", run_id, step)
+    write(home.runs / run_id / "train" / "adapter" / "adapter_model.safetensors")
+    write(gguf)
+
+
+def stranger_base(home: Home) -> None:
+    write(home.bases / "mine" / "notes.txt", b"precious")
+
+
+def unused_base(home: Home) -> None:
+    for name in ("model.gguf", "model.gguf.sha256"):
+        write(home.bases / f"{'0' * 16}-f16" / name)
+
+
+def certificate_gone(home: Home) -> None:
+    (home.versions / "thau-nano-v1" / "certificate.json").unlink()
+
+
+def certificate_changed(home: Home) -> None:
+    path = home.versions / "thau-nano-v1" / "certificate.json"
+    path.write_bytes(path.read_bytes().replace(b"true", b"false"))
 
 
 def missing_folder(home: Home) -> None:
@@ -114,6 +152,11 @@ FAULTS: dict[Callable[[Home], None], tuple[str, set[str]]] = {
     stranger_run: ("run_stranger", set()),
     stranger_version: ("version_stranger", set()),
     stranger_model: ("model_stranger", set()),
+    pruned_file_left: ("pruned_left", set()),
+    unused_base: ("pruned_left", set()),
+    stranger_base: ("base_stranger", set()),
+    certificate_gone: ("certificate_differs", set()),
+    certificate_changed: ("certificate_differs", set()),
     missing_folder: ("folder_missing", set()),
     quarantine_deleted: ("quarantine_differs", set()),
     quarantine_resolved: ("quarantine_differs", set()),
@@ -151,6 +194,15 @@ def broken_reference(home: Home) -> None:
 
 def champion_gone(home: Home) -> None:
     (home.versions / "thau-nano-v1" / "model.gguf").unlink()
+
+
+def champion_pruned(home: Home) -> None:
+    spoil(home, "UPDATE versions SET pruned_at = '2026-01-02T03:04:05'")
+    (home.versions / "thau-nano-v1" / "model.gguf").unlink()
+
+
+def base_file_gone(home: Home) -> None:
+    spoil(home, "UPDATE versions SET kind = 'adapter', base_gguf = 'bases/x/model.gguf', base_sha256 = 'x'")
 
 
 def champion_shorter(home: Home) -> None:
@@ -240,6 +292,8 @@ NAMED: dict[Callable[[Home], None], str] = {
     damaged_table: "ledger_damaged",
     broken_reference: "reference_broken",
     champion_gone: "champion_gone",
+    champion_pruned: "champion_pruned",
+    base_file_gone: "base_file_gone",
     champion_shorter: "version_changed",
     champion_changed: "version_changed",
     adapter_gone: "adapter_gone",

@@ -213,6 +213,22 @@ def test_a_base_that_is_gone(home: Home, tmp_path: Path) -> None:
     assert [each.name for each in base_of_hub.findings] == ["base_to_fetch"]
 
 
+def test_a_base_that_a_version_is_applied_to_is_never_a_stranger(home: Home) -> None:
+    """Whatever somebody puts beside a base in use, it is not set aside: the version could not answer without it."""
+    base = home.bases / f"{'0' * 16}-f16" / "model.gguf"
+    for path in (base, base.with_name("model.gguf.sha256"), base.with_name("notes.txt")):
+        write(path)
+    spoil(
+        home,
+        "UPDATE versions SET kind = 'adapter', base_gguf = ?, base_sha256 = ?",
+        f"bases/{base.parent.name}/model.gguf",
+        "0" * 64,
+    )
+    assert "base_stranger" not in found(home, quick=True)
+    fixed(home)
+    assert base.is_file()
+
+
 def test_ollama_is_asked_briefly(home: Home, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody at the address is a note; what is remembered of a server that is there is compared."""
     monkeypatch.delenv("THAU_SERVING__OLLAMA_ENABLED")

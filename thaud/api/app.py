@@ -56,7 +56,9 @@ STATUS = {
     "cognitive": {"current_age": 3, "stage": "toddler", "progress": PROGRESS},
     "service": {"total_examples_trained": 750, "trainings_completed": 3, "pending": 0, "rejected_lines": 0},
 }
-VERSION = {"name": "thau-1.5b-v3", "n": 3, "age": 3, "accuracy": {"n": 50, "right": 41, "accuracy": 0.82}}
+ACCURACY = {"n": 50, "right": 41, "accuracy": 0.82}
+SERVED = {"embedded": True, "ollama": []}
+VERSION = {"name": "thau-1.5b-v3", "n": 3, "age": 3, "accuracy": ACCURACY, "kind": "f16", "served": SERVED}
 STATS = {**STATUS, "versions": [VERSION], "metrics": {"examples_per_day": 40, "rejected_runs": 0}}
 PENDING_ONE = {"id": "312d33cf87...", "age": 3, "file": "age_3_toddler.jsonl", "line": 1, "messages": []}
 PENDING = {"total": 1, "by_age": {"3": 1}, "examples": [PENDING_ONE]}

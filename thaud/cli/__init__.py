@@ -8,6 +8,8 @@ mend.py       retry, doctor;  correcting.py judges corrected lines, mend_words.p
 look.py       status, versions, logs, version;  status_view.py is what `thau status` prints, logfile.py reads the log;
               pause_words.py is what status says of pauses
 work.py       start, train, watch, reset
+handing_out.py  export;  copying.py copies the files, model_card.py writes the card, card_words.py is what it says
+lineage.py    lineage;  lineage_words.py is what it says
 talk.py       ask, chat
 """
 

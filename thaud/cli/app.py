@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from thaud import __version__
-from thaud.cli import feed, look, mend, setup, talk, work
+from thaud.cli import feed, handing_out, lifecycle, lineage, look, mend, setup, sync, talk, versions, work
 from thaud.cli.door import Door
 
 COMMANDS = (
@@ -17,7 +17,11 @@ COMMANDS = (
     look.status,
     work.train,
     work.watch,
-    look.versions,
+    lifecycle.rollback,
+    lifecycle.prune,
+    handing_out.export,
+    lineage.lineage,
+    sync.sync,
     talk.ask,
     talk.chat,
     look.logs,
@@ -41,6 +45,7 @@ def make_app() -> typer.Typer:
     app.callback()(open_door)
     for command in COMMANDS:
         app.command()(command)
+    app.add_typer(versions.make_versions(), name="versions")
     return app
 
 

@@ -1,4 +1,4 @@
-"""Commands that only look: status, versions, logs, version."""
+"""Commands that only look: status, logs, version."""
 
 import json
 import platform
@@ -14,13 +14,10 @@ from thaud import __version__
 from thaud.cli.door import Door, Json, door_of
 from thaud.cli.logfile import LogFile
 from thaud.cli.status_view import WIDTH, status_lines
-from thaud.cli.strategy_words import StrategyWords, strategy_text, strategy_words
-from thaud.domain import Version, percent
 from thaud.dropbox import Position, counts_as_whole, scan
 from thaud.errors import StorageError
 from thaud.ledger import LedgerReader
-from thaud.status import report_status, report_version, with_daemon
-from thaud.words import Words
+from thaud.status import report_status, with_daemon
 
 LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
@@ -54,54 +51,6 @@ def not_read(door: Door, ledger: LedgerReader) -> Iterator[tuple[str, str]]:
             continue
         if position.saw(file) and position.offset < position.size:
             yield file.name, door.words.half_line.format(line=position.line + 1)
-
-
-def versions(ctx: typer.Context, *, as_json: Json = False) -> None:
-    """List the accepted versions; the one that answers is marked with *."""
-    door = door_of(ctx)
-    with door.ledger() as ledger:
-        found = ledger.versions(door.settings.family)
-        champion = ledger.champion(door.settings.family)
-        reports = [{**report_version(each, ledger), "champion": each == champion} for each in found]
-    if as_json:
-        door.hand_out(reports)
-    elif not found:
-        door.say(door.words.no_versions.format(family=door.settings.family))
-    else:
-        for line, each in zip(version_lines(found, reports, door.words), (None, *reports), strict=True):
-            door.say(line, "bold" if each is None else "green" if each["champion"] else "")
-
-
-def version_lines(found: list[Version], reports: list[dict[str, Any]], words: Words) -> list[str]:
-    """A heading and a line for each version, oldest first, in columns. Lines are whole wherever they are read."""
-    strategy = strategy_words(words)
-    heading = (
-        words.column_version,
-        words.column_age,
-        words.column_accuracy,
-        words.column_examples,
-        strategy.column,
-        words.column_size,
-        words.column_date,
-    )
-    rows = [heading, *(version_row(*each, strategy) for each in zip(found, reports, strict=True))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def version_row(version: Version, report: dict[str, Any], words: StrategyWords) -> tuple[str, ...]:
-    """The cells of a version."""
-    score, (low, high) = version.accuracy, version.accuracy.interval
-    measured = f"{percent(score.accuracy)} ({score.right}/{score.n}, {percent(low)}-{percent(high)})"
-    return (
-        f"{version.name}{' *' if report['champion'] else ''}",
-        str(version.age),
-        measured if score.n else "-",
-        str(version.examples),
-        strategy_text(report, words),
-        f"{version.size_bytes / 1e6:.1f} MB",
-        version.accepted_at[:16].replace("T", " "),
-    )
 
 
 def logs(

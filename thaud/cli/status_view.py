@@ -5,6 +5,8 @@ from typing import Any
 
 from thaud.cli.pause_words import PauseWords, pause_words
 from thaud.cli.strategy_words import strategy_sentence, strategy_words
+from thaud.cli.sync_words import state_sentence, sync_words
+from thaud.cli.version_words import version_words
 from thaud.curriculum import Blocker
 from thaud.domain import percent
 from thaud.words import ES, Words, reasons_in, sentence_of
@@ -113,6 +115,8 @@ def service_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, s
     if last and last["state"] in {"failed", "rejected"}:
         yield f"{words.last_failure}: {run_text(last, words)}: {reasons_in(words, last['reasons'])}", "red"
     yield f"{words.ollama}: {ollama_text(report, words)}", ""
+    if (state := report["ollama_state"]) and state["state"] in {"away", "refused", "behind"}:
+        yield f"  {state_sentence(state, sync_words(words))}", "yellow"
 
 
 def pause_lines(report: dict[str, Any], words: PauseWords) -> Iterator[tuple[str, str]]:
@@ -155,4 +159,5 @@ def ollama_text(report: dict[str, Any], words: Words) -> str:
         return words.nothing_registered
     own = [entry for entry in entries if entry["name"] == report["model"]]
     entry = (own or entries)[-1]
-    return " ".join(part for part in (entry["name"], f"@ {entry['host']}:", entry["state"], entry["detail"]) if part)
+    state = version_words(words).states.get(entry["state"], entry["state"])
+    return " ".join(part for part in (entry["name"], f"@ {entry['host']}:", state, entry["detail"]) if part)

@@ -13,7 +13,6 @@ from thaud.words import Words, said_in
 class StrategyWords:
     """Every phrase of one language. Braces name the values that `str.format` fills in. `reasons`: by the English."""
 
-    column: str
     fresh: str
     continued: str
     because: str
@@ -21,7 +20,6 @@ class StrategyWords:
 
 
 ES = StrategyWords(
-    column="Entrenada",
     fresh="desde cero",
     continued="sobre v{parent}",
     because="Se entrena {how}: {reason}",
@@ -45,7 +43,6 @@ ES = StrategyWords(
 )
 
 EN = StrategyWords(
-    column="Trained",
     fresh="afresh",
     continued="on v{parent}",
     because="Trained {how}: {reason}",

@@ -1,7 +1,7 @@
 """Commands that talk with a version: ask, chat."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from thaud.domain import Message, Rejection, Version
 from thaud.dropbox import write_examples
 from thaud.errors import ModelError, NoVersionError, RejectedInputError, UsageError
 from thaud.formats import example_to_line, parse_object
+from thaud.lifecycle import numbers, pruned_words
 from thaud.serving.runtime import Runtime
 from thaud.words import LANGUAGES
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from agent.setup import Setup
 
 Chosen = Annotated[
-    int | None, typer.Option("--version", min=1, help="Number of the version; else the newest promoted.")
+    int | None, typer.Option("--version", min=1, help="Number of the version; else the one that answers.")
 ]
 Workspace = Annotated[
     Path | None, typer.Option(readable=False, help="Folder that the file tools may read; else the home's own.")
@@ -59,16 +60,14 @@ def choose_version(door: Door, n: int | None) -> Version:
     with door.ledger() as ledger:
         found, champion = ledger.versions(family), ledger.champion(family)
     chosen = champion if n is None else next((each for each in found if each.n == n), None)
+    kept = [each for each in found if each.pruned_at is None]
+    if chosen is not None and chosen.pruned_at is not None:
+        raise UsageError(f"{pruned_words(chosen)}: choose one of {numbers(kept)}")
     if chosen is not None:
         return chosen
     if n is None or not found:
         raise NoVersionError(f"there is no version of {family} yet: add examples and let `thau start` train one")
-    raise UsageError(f"there is no {family}-v{n}: choose one of {numbers(found)}")
-
-
-def numbers(found: Sequence[Version]) -> str:
-    """The numbers that there are."""
-    return ", ".join(str(each.n) for each in found)
+    raise UsageError(f"there is no {family}-v{n}: choose one of {numbers(kept)}")
 
 
 @contextmanager
@@ -79,7 +78,8 @@ def served(door: Door, version: Version) -> Iterator[Runtime]:
     settings = door.settings
     stage = stage_at(stages_with(settings.stages), version.age)
     serving, threads = settings.serving, settings.training.threads
-    runtime = open_runtime(serving.backend, serving.ollama_host, version, stage.context_tokens, threads)
+    where = serving.backend, serving.ollama_host
+    runtime = open_runtime(*where, version, stage.context_tokens, threads, namespace=serving.namespace)
     with runtime if isinstance(runtime, AbstractContextManager) else nullcontext():
         yield runtime
 

@@ -11,7 +11,7 @@ and to load a model.
     leftovers.py         files that nothing accounts for, quarantine, projections
     examination.py       all checks in order, once or twice
     mending.py           the repairs
-    sentences.py         findings in Spanish and English
+    said.py, sentences.py, version_sentences.py  findings in Spanish and English
 """
 
 from thaud.doctor.examination import Examined, examine

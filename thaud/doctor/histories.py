@@ -1,14 +1,17 @@
 """Checks of what was done: runs and versions against their artefacts, and what Ollama is known to hold."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
+from thaud.artefacts import passed_certificate
 from thaud.doctor.finding import Case, Finding, OnDigest, note, problem, warning
 from thaud.domain import RunState, Version
 from thaud.freezing import read_spec
 from thaud.ledger import RunRow, soundness
+from thaud.pipeline import CERTIFICATE
 from thaud.serving.address import reachable
 
 CHUNK_BYTES = 4 << 20
@@ -51,12 +54,50 @@ def stops(case: Case, run: RunRow) -> Iterator[Finding]:
 
 
 def check_versions(case: Case) -> Iterator[Finding]:
-    """Each promoted version's file is there and is the one that was examined; what made it is there too."""
+    """Each promoted version's file is there and is the one that was examined, unless it was given up; what made it and
+    its certificate are there too.
+    """
+    bases: set[str] = set()
     for family in sorted({version.family for version in case.ledger.versions()}):
         champion = case.ledger.champion(family)
         for version in case.ledger.promoted_versions(family):
-            yield from file_of(case, version, champion=champion == version)
+            if version.pruned_at is None:
+                yield from file_of(case, version, champion=champion == version)
+                yield from base_of(case, version, bases)
+            elif champion == version:
+                yield problem("champion_pruned", version.name, version.pruned_at[:10])
             yield from made_of(case, version)
+            yield from certificate_of(case, version)
+
+
+def base_of(case: Case, version: Version, seen: set[str]) -> Iterator[Finding]:
+    """The base that an adapter is applied to, against its digest; each is read once."""
+    if version.base_gguf is None or version.base_gguf in seen:
+        return
+    seen.add(version.base_gguf)
+    base, digest = Path(version.base_gguf), str(version.base_sha256)
+    if not base.is_file():
+        yield problem("base_file_gone", version.name, version.base_gguf)
+    elif not case.quick and (found := sha256(base, version.name, case.on_digest)) != digest:
+        yield problem(
+            "version_changed", version.name, f"{base}: SHA-256 {found[:SHOWN_HEX]}... != {digest[:SHOWN_HEX]}..."
+        )
+
+
+def certificate_of(case: Case, version: Version) -> Iterator[Finding]:
+    """The certificate beside a version says what the ledger says; one from before there were any has none."""
+    wanted = passed_certificate(case.ledger.receipt(version.run_id, "certify"), version.gguf_sha256)
+    path = Path(version.gguf).with_name(CERTIFICATE)
+    if wanted is not None and not says(path, wanted):
+        yield problem("certificate_differs", version.name, path=path)
+
+
+def says(path: Path, wanted: object) -> bool:
+    """Whether a JSON file holds this value."""
+    try:
+        return bool(json.loads(path.read_bytes()) == wanted)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def file_of(case: Case, version: Version, *, champion: bool) -> Iterator[Finding]:

@@ -78,7 +78,7 @@ def check_disk(case: Case) -> Iterator[Finding]:
         yield problem("disk_full", str(case.home.data), gb(free))
     elif free < needed:
         yield warning("little_room", gb(needed), gb(free))
-    taken = " + ".join(gb(folder_bytes(folder)) for folder in (case.home.runs, case.home.versions))
+    taken = " + ".join(gb(folder_bytes(folder)) for folder in (case.home.runs, case.home.versions, case.home.bases))
     yield note("disk_use", taken, gb(free))
 
 

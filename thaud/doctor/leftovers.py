@@ -10,10 +10,11 @@ from pathlib import Path
 
 from thaud import projections, sweep
 from thaud.doctor.finding import Case, Finding, note, problem, warning
+from thaud.doctor.histories import says
 from thaud.doctor.homes import folder_bytes, gb
 from thaud.domain import RunState
 from thaud.dropbox import scan
-from thaud.home import CONFIG_NAME
+from thaud.home import CONFIG_NAME, Home
 from thaud.ledger import soundness
 from thaud.quarantine import is_being_corrected, is_in_step, quarantine_files
 
@@ -24,13 +25,25 @@ OF_IMPORT = re.compile(r"\.import-[0-9a-f]{16}\.tmp\Z")
 
 
 def check_leftovers(case: Case) -> Iterator[Finding]:
-    """What a crash left: our temporary files, models of refused runs, the folder of a run that never began.
+    """What a crash left: our temporary files, models of refused runs and of versions that were given up, the folder of
+    a run that never began.
 
     While a daemon works only temporary files count that nobody has written to for an hour.
     """
     for path in left_over(case, time.time()):
-        name = "temporary_left" if path.name.endswith(".tmp") else "refused_left"
-        yield warning(name, str(path.relative_to(case.home.root)), path=path)
+        yield warning(name_of(case.home, path), shown(case.home, path), path=path)
+
+
+def name_of(home: Home, path: Path) -> str:
+    """What a leftover is called: half written, of a version that was given up, or of a run that was refused."""
+    if path.name.endswith(".tmp"):
+        return "temporary_left"
+    return "refused_left" if path.is_relative_to(home.runs) else "pruned_left"
+
+
+def shown(home: Home, path: Path) -> str:
+    """A path from the home on, where it is below it."""
+    return str(path.relative_to(home.root) if path.is_relative_to(home.root) else path)
 
 
 def left_over(case: Case, now: float) -> Iterator[Path]:
@@ -59,8 +72,17 @@ def check_strangers(case: Case) -> Iterator[Finding]:
     for folder in folders_in(case.home.versions):
         if folder.name not in owned:
             yield warning("version_stranger", folder.name, path=folder)
+    for stray in strange_bases(case):
+        yield warning("base_stranger", stray.name, path=stray)
     if case.home.orphans.is_dir():
         yield note("orphans_kept", gb(folder_bytes(case.home.orphans)))
+
+
+def strange_bases(case: Case) -> list[Path]:
+    """What lies in data/bases, is no base, and holds none that a version is applied to."""
+    bases = [version.base_gguf for version in case.ledger.versions() if version.pruned_at is None]
+    needed = {Path(base).parent for base in bases if base is not None}
+    return [each for each in sorted(case.home.bases.glob("*")) if not sweep.is_base(each) and each not in needed]
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -105,14 +127,6 @@ def check_projections(case: Case) -> Iterator[Finding]:
         yield problem("projection_differs", home.progress.name)
     if not home.trained_examples.exists() or digest_of(home.trained_examples) != trained_digest(case):
         yield problem("projection_differs", home.trained_examples.name)
-
-
-def says(path: Path, wanted: object) -> bool:
-    """Whether a JSON file holds this value."""
-    try:
-        return bool(json.loads(path.read_bytes()) == wanted)
-    except (ValueError, RecursionError):
-        return False
 
 
 def digest_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 What cannot be named is never deleted: it is moved to `data/orphans/DATE/`, under the path that it had.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from thaud.artefacts import passed_certificate
 from thaud.config import Settings
 from thaud.control import has_lost_ledger
 from thaud.doctor.examination import Examined
@@ -17,7 +19,7 @@ from thaud.doctor.finding import Finding
 from thaud.doctor.histories import RECEIPTS
 from thaud.domain import RunState
 from thaud.dropbox import Position
-from thaud.durable import fsync_folder
+from thaud.durable import fsync_folder, write_durably
 from thaud.errors import StorageError, ThauError, in_words
 from thaud.failpoints import reach
 from thaud.home import Home
@@ -122,6 +124,15 @@ def rebuild_projections(bench: Bench, _: Finding) -> None:
     project(bench.home, bench.ledger, bench.settings)
 
 
+def rebuild_certificate(bench: Bench, finding: Finding) -> None:
+    """The certificate beside a version, from the ledger. Raises OSError."""
+    version = next(each for each in bench.ledger.versions() if each.name == finding.subject)
+    certificate = passed_certificate(bench.ledger.receipt(version.run_id, "certify"), version.gguf_sha256)
+    assert finding.path is not None
+    finding.path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(finding.path, json.dumps(certificate, indent=2).encode(), "certificate")
+
+
 def read_again(bench: Bench, finding: Finding) -> None:
     """A file whose position cannot be read is read from its start; what is known of it is not stored twice."""
     soundness.forget_position(bench.ledger, finding.subject, Position(0, 0, 0, 0).to_json())
@@ -152,6 +163,9 @@ REPAIRS: Mapping[str, Callable[[Bench, Finding], None]] = {
     "request_unreadable": set_aside,
     "temporary_left": remove,
     "refused_left": remove,
+    "pruned_left": remove,
+    "base_stranger": set_aside,
+    "certificate_differs": rebuild_certificate,
     "run_stranger": set_aside,
     "model_stranger": set_aside,
     "version_stranger": set_aside,

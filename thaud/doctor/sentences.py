@@ -4,28 +4,11 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from thaud.doctor.finding import Finding
-
-MENDS = "`thau doctor --fix`"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A finding in both languages."""
-
-    es: str
-    es_remedy: str
-    en: str
-    en_remedy: str
-
-
-def by_fix(es: str, en: str, es_how: str, en_how: str) -> Said:
-    """A finding that can be mended."""
-    return Said(es, f"{MENDS} {es_how}", en, f"{MENDS} {en_how}")
-
+from thaud.doctor.said import Said, by_fix
+from thaud.doctor.version_sentences import OF_VERSIONS
 
 BACKUP_ES = "detén el servicio y pon una copia de seguridad del archivo en su lugar (borra también sus -wal y -shm)"
 BACKUP_EN = "stop the service and put a backup of the file in its place (remove its -wal and -shm as well)"
@@ -89,9 +72,9 @@ SENTENCES: Mapping[str, Said] = {
         "make room before training; data/runs/ is what can be thinned out first",
     ),
     "disk_use": Said(
-        "runs/ y versions/ ocupan {subject}; quedan {detail} libres",
+        "runs/, versions/ y bases/ ocupan {subject}; quedan {detail} libres",
         "",
-        "runs/ and versions/ take {subject}; {detail} are free",
+        "runs/, versions/ and bases/ take {subject}; {detail} are free",
         "",
     ),
     "base_incomplete": Said(
@@ -227,36 +210,6 @@ SENTENCES: Mapping[str, Said] = {
         "lo devuelve al paso que hay que repetir",
         "takes it back to the step that is to be done again",
     ),
-    "champion_gone": Said(
-        "falta el archivo de {subject}, que es la versión que responde: {detail}",
-        "recupéralo de una copia de seguridad, o crea otra versión con `thau train`",
-        "the file of {subject}, the version that answers, is gone: {detail}",
-        "restore it from a backup, or make another version with `thau train`",
-    ),
-    "version_gone": Said(
-        "falta el archivo de {subject}: {detail}",
-        "recupéralo de una copia de seguridad si lo quieres servir; lo demás no lo necesita",
-        "the file of {subject} is gone: {detail}",
-        "restore it from a backup if it is to be served; nothing else needs it",
-    ),
-    "version_changed": Said(
-        "el archivo de {subject} no es el que se examinó: {detail}",
-        "recupéralo de una copia de seguridad, o crea otra versión con `thau train`",
-        "the file of {subject} is not the one that was examined: {detail}",
-        "restore it from a backup, or make another version with `thau train`",
-    ),
-    "receipt_gone": Said(
-        "{subject}: falta un recibo ({detail})",
-        "no impide servirla; si hay copia de seguridad del registro, úsala",
-        "{subject}: a receipt is gone ({detail})",
-        "it can be served all the same; if there is a backup of the ledger, use it",
-    ),
-    "adapter_gone": Said(
-        "{subject}: su adaptador LoRA ya no está en {detail}",
-        "no impide servirla; no podrá exportarse de nuevo, ni entrenarse sobre ella",
-        "{subject}: its LoRA adapter is no longer in {detail}",
-        "it can be served all the same; it cannot be exported again, nor trained on",
-    ),
     "registration_astray": by_fix(
         "de {detail} se recuerda {subject}, que ya no es ninguna versión",
         "{detail} is remembered to hold {subject}, which is no version any more",
@@ -353,6 +306,7 @@ SENTENCES: Mapping[str, Said] = {
         "lo rehace (también lo hace el servicio cuando arranca)",
         "makes it anew (so does the service when it starts)",
     ),
+    **OF_VERSIONS,
 }
 
 
