@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Any, Self
 
 from tests.crash.steps.door import CRASH
 from tests.crash.workload import Writer
@@ -35,6 +35,7 @@ SETTINGS = {
     "THAU_TRAINING__BUDGET_MINUTES": "0.001",
     "THAU_TRAINING__REBASE_EVERY": "3",
     "THAU_GATE__ALPHA": "0.9",
+    "THAU_EXPORT__KEEP_VERSIONS": "1",
     "THAU_EXAM__MIN_ITEMS": "1",
     "THAU_SERVING__OLLAMA_ENABLED": "true",
     "THAU_SERVING__RETRY_S": "0.5",
@@ -62,6 +63,7 @@ class Arena:
     restarts: int = 0
     resets: int = 0
     asked_at: str = ""
+    wanted: tuple[int, str] | None = None
     said: str = ""
     silent_until: int = 0
 
@@ -197,17 +199,20 @@ class Arena:
         """How the fake steps work from now on."""
         (self.notes / "mood").write_text(mood)
 
-    def request(self, request: Request) -> None:
+    def request(self, request: Request, **values: Any) -> None:
         """As the CLI asks."""
-        self.asked(request)
-        send(self.home, request)
+        self.asked(request, **values)
+        send(self.home, request, **values)
 
-    def asked(self, request: Request) -> None:
+    def asked(self, request: Request, **values: Any) -> None:
         """Remember what must come of it."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if request is Request.RESET:
             self.resets += 1
-        else:
-            self.asked_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        elif request is Request.ROLLBACK:
+            self.wanted = values["n"], now
+        elif request is Request.TRAIN:
+            self.asked_at = now
 
     def command(self, *arguments: str, points: str = "", home: bool = True) -> int:
         """Run `thau` to its end; its exit status."""
@@ -264,7 +269,7 @@ class Arena:
         self.stack.close()
         self.ollama = self.stack.enter_context(FakeOllama())
         self.writer = Writer(self.home.queue, self.writer.random, count=self.writer.count)
-        self.resets, self.asked_at = 0, ""
+        self.resets, self.asked_at, self.wanted = 0, "", None
 
     def remove(self) -> None:
         """The home is of no more use."""

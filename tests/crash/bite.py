@@ -9,27 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.crash.mutant import Mutant
+from tests.crash.version_mutants import OF_VERSIONS
+
 ROOT = Path(__file__).parent.parent.parent
 MINUTES = 3
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A fault in one file, and the cycles that must find it."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-    points: str
-    by: str  # what the oracle says of it
-    cycles: int = 0
-    errors: bool = False
 
 
 MUTANTS = (
@@ -149,7 +137,7 @@ MUTANTS = (
             self.move(sql, version.run_id, RunState.PROMOTED)
 """,
         "ledger.promote.after",
-        "was not taught by its run|the alias is not on the newest",
+        "was not taught by its run|the alias is not on",
     ),
     Mutant(
         "the receipt of a promotion is committed before the file has its place",
@@ -164,7 +152,7 @@ MUTANTS = (
         await self.put_in_place(spec, version)
 """,
         "ledger.promote.after,move.gguf.before",
-        "No such file",
+        "No such file|is not the certificate of",
     ),
     Mutant(
         "whatever is in a version's place is believed to be its file",
@@ -226,16 +214,16 @@ MUTANTS = (
     Mutant(
         "versions that were promoted while Ollama was not asked are forgotten",
         "thaud/registrar.py",
-        "    while not stop.is_set():\n        sync.clear()\n",
-        "    while not stop.is_set():\n        await sync.wait()\n        sync.clear()\n",
+        "        while not stop.is_set():\n            sync.clear()\n",
+        "        while not stop.is_set():\n            await sync.wait()\n            sync.clear()\n",
         "ollama.create,ollama.push,ollama.copy",
         "Ollama in step with the ledger",
     ),
     Mutant(
         "a version is registered before it is promoted",
         "thaud/registrar.py",
-        "        for version in ledger.promoted_versions(settings.family)\n",
-        "        for version in ledger.versions(settings.family)\n",
+        "    for version in ledger.promoted_versions(settings.family):\n",
+        "    for version in ledger.versions(settings.family):\n",
         "ledger.promote.before",
         "which is not promoted",
         errors=True,
@@ -255,7 +243,7 @@ MUTANTS = (
     ),
     Mutant(
         "the trainer is handed other rows than were frozen",
-        "thaud/pipeline.py",
+        "thaud/artefacts.py",
         "self.journal.rows(spec.example_ids, row)",
         "self.journal.rows(spec.example_ids[1:], row)",
         "ledger.promote.after",
@@ -330,6 +318,7 @@ MUTANTS = (
         "users' files as they were left",
         60,
     ),
+    *OF_VERSIONS,
 )
 EQUIVALENT = {
     "exam answers kept without a transaction": "a part of them is kept again: INSERT OR REPLACE by GGUF and item",

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tests.crash.answering import go_back, prune
 from tests.crash.arena import Arena, ViolationError
+from tests.crash.handing_out import hand_out
 from tests.crash.leads import Leads
 from tests.crash.oracle import Oracle
 from tests.crash.workload import text
@@ -26,8 +28,8 @@ STEP_OF = {
     "gguf": "export",
     "answers": "exam",
 }
-OF_DAEMON = {"remove.result", "move.gguf", "discard.gguf"}  # what it does with what a step made
-COMMAND = {"file.config", "file.queue", "file.import", "file.request"}
+OF_DAEMON = {"remove.result", "move.gguf", "discard.gguf", "prune.gguf"}  # what it does with what a step made
+COMMAND = {"file.config", "file.queue", "file.import", "file.export", "file.request"}
 AT_START = {"ledger.migrate", "file.state", "sweep.leftover", "end.step", "move.back"}
 MANY = {
     "ledger.take_in",
@@ -81,9 +83,8 @@ class Cycles:
     def at_random(self) -> None:
         """Kill something at some time, half the time right after a drop."""
         arena, random = self.arena, self.arena.random
-        arena.mood(random.choice(("right", "right", "right", "wrong", "train")))
-        if random.random() < 0.1:
-            arena.request(random.choice((Request.TRAIN, Request.RESET)))
+        arena.mood(random.choice(("right", "right", "right", "wrong", "uncertified", "another file", "train")))
+        self.ask_at_random()
         for _ in range(random.randint(1, 4)):
             arena.writer.act()
         if random.random() < 0.5:
@@ -109,6 +110,14 @@ class Cycles:
         self.revive(rest=random.random() < 0.25)
         self.tally.cycles += 1
 
+    def ask_at_random(self) -> None:
+        """Sometimes a request, as the CLI makes it."""
+        arena, random = self.arena, self.arena.random
+        if random.random() < 0.1:
+            arena.request(random.choice((Request.TRAIN, Request.RESET)))
+        if random.random() < 0.2 and arena.home.ledger.exists():
+            random.choice((go_back, prune))(arena)
+
     def end_in_order(self) -> None:
         """SIGTERM, to a daemon that has its handlers."""
         self.arena.until(self.arena.ready, "a ready daemon")
@@ -123,7 +132,7 @@ class Cycles:
             return
         arena.until_nothing(arena.orphans, "the end of orphan processes", 20)
         run = look(arena.home, lambda ledger: ledger.unfinished_run())
-        for made in ("train/adapter/adapter_model.safetensors", "export/model.gguf"):
+        for made in ("train/adapter/adapter_model.safetensors", "export/model.gguf", "certify/result.json"):
             path = arena.home.runs / (run.id if run else "") / made
             if path.exists():
                 os.truncate(path, path.stat().st_size // 2)
@@ -190,7 +199,7 @@ class Cycles:
         """A point that a step passes; the daemon sees its child die, and dies too every other time."""
         arena = self.arena
         name = point.split(".")[1]
-        step = STEP_OF.get(name) or ("train", "export", "exam")[nth % 3]
+        step = STEP_OF.get(name) or arena.random.choice(("train", "export", "certify", "exam"))
         before = arena.passed(f"{point}={action}")
         arena.until(arena.idle, "a run's end")
         arena.arm_child(step, f"{point}={action}")
@@ -232,6 +241,8 @@ class Cycles:
             if not point.endswith("after"):
                 arena.command("import-data", str(source))
             arena.writer.finish(lines)
+        elif effect == "file.export":
+            status = hand_out(arena, armed)
         else:
             arena.until(arena.ready, "a ready daemon")
             if not point.endswith(("before", "between")):

@@ -87,6 +87,22 @@ def wrongly_made(arena: Arena, version: Version) -> str | None:
     return None if Path(version.gguf).read_bytes() == made else f"{version.name} is not made of the rows of its run"
 
 
+def uncertified(ledger: LedgerReader, version: Version, *, promoted: bool) -> str | None:
+    """What is wrong with the certificate of an accepted version: it passed, is of that very file, and lies beside it
+    once the version is promoted.
+    """
+    receipt = ledger.receipt(version.run_id, "certify")
+    if receipt is None or not receipt["passed"] or receipt["reasons"]:
+        return f"{version.name} was accepted without a certificate"
+    found = receipt["certificate"]
+    if {receipt["gguf_sha256"], found["gguf_sha256"]} != {version.gguf_sha256}:
+        return f"the certificate of {version.name} is another file's"
+    beside = Path(version.gguf).with_name("certificate.json")
+    if promoted and (not beside.exists() or json.loads(beside.read_bytes()) != found):
+        return f"{beside} is not the certificate of {version.name}"
+    return None
+
+
 def adapter_in(folder: Path) -> bytes:
     """What the steps make of what lies in a train step's folder, and of that of the run whose adapter is continued."""
     spec = TrainSpec.model_validate_json((folder / "spec.json").read_bytes())

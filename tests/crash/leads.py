@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.crash.answering import go_back, prune
 from tests.crash.arena import Arena, ViolationError
 from tests.crash.workload import text
 from tests.testkit.daemon import look
@@ -28,6 +29,9 @@ class Leads:
             "ledger.set_age": lambda: arena.request(Request.RESET),
             "remove.request": lambda: arena.request(arena.random.choice((Request.TRAIN, Request.RESET))),
             "ledger.set_meta": lambda: arena.request(Request.TRAIN),
+            "ledger.move_alias": partial(self.over_versions, go_back),
+            "ledger.give_up": partial(self.over_versions, prune),
+            "prune.gguf": partial(self.over_versions, prune),
             "ledger.resolve": self.correct_one,
             "file.quarantine": self.correct_one,
             "remove.quarantine": self.correct_all,
@@ -36,7 +40,8 @@ class Leads:
         }
         if effect in {"ledger.end_run", "discard.gguf", "ledger.note"}:
             arena.until(arena.idle, "a run's end")
-            arena.mood("bases" if effect == "ledger.note" else "wrong")
+            refusal = arena.random.choice(("wrong", "uncertified"))
+            arena.mood("bases" if effect == "ledger.note" else refusal)
 
         def train() -> None:
             writer.drop_taught(8)
@@ -44,6 +49,11 @@ class Leads:
                 arena.request(Request.TRAIN)
 
         return ways.get(effect, train)
+
+    def over_versions(self, ask: Callable[[Arena], bool]) -> None:
+        """Ask for what takes several versions, or where there are too few, train another."""
+        if not ask(self.arena):
+            self.arena.writer.drop_taught(8)
 
     def correct_one(self) -> None:
         """Of two bad lines one, so that its file in quarantine is written again."""

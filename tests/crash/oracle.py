@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.crash.answering import files_given_up, unanswered, wrong_alias
 from tests.crash.arena import Arena, ViolationError
-from tests.crash.files import lost_files, misplaced, wrongly_handed, wrongly_made
+from tests.crash.files import lost_files, misplaced, uncertified, wrongly_handed, wrongly_made
 from tests.crash.lineage import wrong_lineage
 from thaud.config import Settings
 from thaud.domain import FINAL_STATES, RunState
@@ -154,7 +155,8 @@ class Oracle:
         answered = [each["at"] for each in answers] + [run.created_at for run in runs]
         if arena.asked_at and not any(at >= arena.asked_at for at in answered):
             return f"the training asked for at {arena.asked_at} was forgotten"
-        return None
+        with LedgerReader.open(arena.home.ledger) as ledger:
+            return unanswered(arena, ledger)
 
     # 2: lineages
 
@@ -230,17 +232,21 @@ class Oracle:
         with_version = {each.run_id for each in versions}
         for row in ledger.connection.execute("SELECT id FROM runs WHERE state IN ('accepted', 'promoted')"):
             expect(row["id"] in with_version, f"{row['id']} was accepted without a number")
+        promoted = ledger.promoted_versions(FAMILY)
+        for each in versions:
+            wrong = uncertified(ledger, each, promoted=each in promoted)
+            expect(wrong is None, wrong or "")
         for each in ledger.promoted_versions(FAMILY):
-            expect(self.digest(Path(each.gguf)) == each.gguf_sha256, f"the file of {each.name} is not what it was")
-            if each.name not in self.checked:
+            if each.pruned_at is None:
+                expect(self.digest(Path(each.gguf)) == each.gguf_sha256, f"the file of {each.name} is not what it was")
+            if each.name not in self.checked and each.pruned_at is None:
                 wrong = wrongly_made(self.arena, each)
                 expect(wrong is None, wrong or "")
                 self.checked.add(each.name)
             card = Path(each.gguf).with_name("version.json")
             expect(json.loads(card.read_bytes())["name"] == each.name, f"{card} is wrong")
-        promoted = ledger.promoted_versions(FAMILY)
-        champion = ledger.champion(FAMILY)
-        expect((champion and champion.n) == (promoted[-1].n if promoted else None), "the alias is not on the newest")
+        wrong = wrong_alias(ledger)
+        expect(wrong is None, wrong or "")
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file, taken once for each state of it."""
@@ -282,7 +288,8 @@ class Oracle:
     def served(self) -> str | None:
         """What Ollama has otherwise than the ledger, None where they agree."""
         with LedgerReader.open(self.arena.home.ledger) as ledger:
-            promoted, champion = ledger.promoted_versions(FAMILY), ledger.champion(FAMILY)
+            promoted = [each for each in ledger.promoted_versions(FAMILY) if each.pruned_at is None]
+            champion = ledger.champion(FAMILY)
             rows = [row for row in ledger.registrations() if row["host"] == self.arena.ollama.url]
         server = OllamaServer(self.arena.ollama.url)
         tags = server.tags()
@@ -320,7 +327,7 @@ class Oracle:
         for folder in (home.logs, home.rejected, home.versions, home.runs, home.trained, home.cache):
             found += [str(path) for path in folder.rglob(".*.tmp") if mtime(path) < born - 0.05]
         found += [path.name for path in home.versions.iterdir() if path.name not in versions]
-        found += [path.name for path in home.control.glob("*.json")]
+        found += [path.name for path in home.control.glob("*.json")] + files_given_up(arena)
         for path in home.runs.glob(f"*/train/{CHECKPOINTS}"):
             if runs.get(path.parent.parent.name) in FINAL_STATES and mtime(path) < born - 0.05:
                 found.append(f"{path} (of a training that is over)")

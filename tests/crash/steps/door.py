@@ -31,7 +31,7 @@ def take_charge(workdir: Path, step: str) -> None:
 
 
 def mood(workdir: Path) -> str:
-    """right, wrong (exams), or the name of a step that fails."""
+    """right, wrong (exams), uncertified, another file (certificates), or the name of a step that fails."""
     note = notes_of(workdir) / "mood"
     return note.read_text() if note.exists() else "right"
 
