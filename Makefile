@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast crash check format nano datasets bench bench-train clean
+.PHONY: help install demo test test-fast crash check format nano datasets bench bench-train bench-export bench-kinds clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,12 @@ bench: $(STAMP) ## beside a peer each: the idle daemon, the intake
 bench-train: $(STAMP) ## training beside TRL: speed, memory, held-out loss, growth, start-up (for about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench.bench_train
+
+bench-export: $(STAMP) ## export beside PEFT's merge and llama.cpp's converter: speed, memory, bytes written (for about half an hour)
+	$(BIN)/python -m tests.bench.bench_export
+
+bench-kinds: $(STAMP) ## what rounding costs: one trained adapter as every kind of file, accuracy and certificate (for some minutes)
+	$(BIN)/python -m tests.bench.bench_kinds
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
