@@ -199,12 +199,17 @@ def take(home: Home) -> Iterator[Asked]:
         if (asked := read_request(path)) is None:
             continue
         yield asked
-        reach("remove.request.before")
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot remove {path}: {error.strerror}; check the owner of its folder") from error
-        reach("remove.request.after")
+        withdraw(path)
+
+
+def withdraw(path: Path) -> None:
+    """Remove a request that was acted on, or that is to be acted on no more. Raises StorageError."""
+    reach("remove.request.before")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror}; check the owner of its folder") from error
+    reach("remove.request.after")
 
 
 def oldest_first(folder: Path) -> list[Path]:

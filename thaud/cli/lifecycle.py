@@ -18,7 +18,7 @@ from thaud.cli.door import Door, Json, door_of
 from thaud.cli.version_words import VersionWords, version_words
 from thaud.cli.versions import score_text, size_text
 from thaud.cli.work import agreed
-from thaud.control import Request, daemon_runs, only_daemon, send
+from thaud.control import Request, daemon_runs, only_daemon, send, withdraw
 from thaud.domain import Version
 from thaud.errors import StorageError, ThauError
 from thaud.ledger import Ledger
@@ -58,7 +58,7 @@ class Change:
         await_or(lambda: self.seen() or not daemon_runs(self.door.home), DONE_S, self.not_yet)
         if not self.seen():
             self.do_here()
-            request.unlink(missing_ok=True)
+            withdraw(request)
 
     def do_here(self) -> None:
         """Under the daemon's lock: commit, projections, and Ollama where it answers."""

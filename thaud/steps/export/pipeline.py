@@ -23,6 +23,7 @@ from thaud.steps.export.sink import Sink
 from thaud.steps.export.weights import Weights
 
 SLOTS = 6  # buffers beside one for each thread
+AHEAD = 24  # tensors that the disk is asked for before they are read: two layers
 PRODUCTS = 2  # of adapters: one in use, one being made
 
 
@@ -85,6 +86,7 @@ class Pipeline:
         self.part_values = max(part.values for part in parts)
         self.part_bytes = max(size_of(part.shape, part.of.kind) for part in parts) + GGUF_DEFAULT_ALIGNMENT
         self.product_values = max((each.values for each in self.adapted), default=0)
+        self.read_ahead(*range(AHEAD))
 
     @property
     def memory_bytes(self) -> int:
@@ -111,12 +113,19 @@ class Pipeline:
         growths = self.growths()
         under_way: deque[Future[None]] = deque()
         for number, each in enumerate(self.plan):
+            self.read_ahead(number + AHEAD)
             under_way.append(self.pass_on(each, next(growths) if each.source in self.adapter.halves else None))
             while under_way and (under_way[0].done() or number == len(self.plan) - 1):
                 under_way.popleft().result()
                 on_tensor(number + 1 - len(under_way), len(self.plan))
         for slot in self.ring.slots:
             slot.free()
+
+    def read_ahead(self, *numbers: int) -> None:
+        """Have the disk begin with these tensors of the plan."""
+        for each in (self.plan[number] for number in numbers if number < len(self.plan)):
+            if each.source is not None:
+                self.weights.expect(each.source)
 
     def growths(self) -> Iterator[Growth]:
         """What the adapter adds to each adapted weight, the next one begun while one is in use."""

@@ -49,6 +49,11 @@ class Weights:
         fill(self.descriptors[found.path], memory, found.start + start * row, found.path)
         return memory.view(dtype).view(shape)
 
+    def expect(self, name: str) -> None:
+        """Say that a tensor will soon be read, so that the disk begins. See posix_fadvise(2)."""
+        found = self.stored[name]
+        os.posix_fadvise(self.descriptors[found.path], found.start, found.end - found.start, os.POSIX_FADV_WILLNEED)
+
 
 def fill(descriptor: int, memory: Tensor, place: int, path: Path) -> None:
     """Read bytes of a file, from `place` on, until `memory` is full."""
