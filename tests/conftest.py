@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.testkit.box import Box
+from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
 
 # A shell ignores SIGINT for what it starts in the background, and children inherit that: tests press Ctrl-C.
@@ -47,6 +48,14 @@ def box(tmp_path: Path) -> Iterator[Box]:
 def file(box: Box) -> Path:
     """The file that most cases are about."""
     return box.queue / "a.jsonl"
+
+
+@pytest.fixture
+def points() -> Iterator[Callable[[str], None]]:
+    """Arm fail-points in this process for one test."""
+    yield FAILPOINTS.arm
+    FAILPOINTS.charges.clear()
+    FAILPOINTS.on = False
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.testkit.certificates import certificate_of
 from thaud.artefacts import passed_certificate
 from thaud.domain import RunState, Trigger
 from thaud.errors import StorageError
-from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
 from thaud.ledger import Ledger
 from thaud.steps.contract import CertifySpec, ExamSpec, ExportSpec
@@ -38,14 +37,6 @@ def ledger(home: Home) -> Iterator[Ledger]:
     with Ledger.open(home.ledger) as opened:
         feed(opened, range(136))
         yield opened
-
-
-@pytest.fixture
-def points() -> Iterator[Callable[[str], None]]:
-    """Arm fail-points in this process for one test."""
-    yield FAILPOINTS.arm
-    FAILPOINTS.charges.clear()
-    FAILPOINTS.on = False
 
 
 def base_of(home: Home) -> Path:

@@ -12,7 +12,6 @@ import pytest
 from tests.test_pipeline import ScriptedSteps, feed, make, run
 from thaud.domain import RunSpec, RunState, Trigger
 from thaud.errors import StorageError
-from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
 from thaud.ledger import Ledger
 from thaud.pipeline import Pipeline
@@ -33,14 +32,6 @@ def ledger(home: Home) -> Iterator[Ledger]:
     with Ledger.open(home.ledger) as opened:
         feed(opened, range(136))
         yield opened
-
-
-@pytest.fixture
-def points() -> Iterator[Callable[[str], None]]:
-    """Arm fail-points in this process for one test."""
-    yield FAILPOINTS.arm
-    FAILPOINTS.charges.clear()
-    FAILPOINTS.on = False
 
 
 def until(pipeline: Pipeline, state: RunState) -> RunSpec:

@@ -77,16 +77,9 @@ MUTANTS = (
         "a request is removed before it is obeyed",
         "thaud/control.py",
         """        yield asked
-        reach("remove.request.before")
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot remove {path}: {error.strerror}; check the owner of its folder") from error
-        reach("remove.request.after")
+        withdraw(path)
 """,
-        """        reach("remove.request.before")
-        path.unlink(missing_ok=True)
-        reach("remove.request.after")
+        """        withdraw(path)
         yield asked
 """,
         "remove.request.after",
