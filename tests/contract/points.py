@@ -1,4 +1,4 @@
-"""The fifteen points that a strict fake must keep (section 8 of the contract), each with the tests that ask it.
+"""The fifteen points in which an Ollama server surprises its clients, as a strict fake must, and the tests that ask.
 
 `REASONS` says of a point what no test asks of a real server, and why. test_points.py keeps both true.
 """

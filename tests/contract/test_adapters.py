@@ -1,4 +1,4 @@
-"""The contract's section 7: a LoRA without merging."""
+"""A LoRA on a server, without merging."""
 
 from pathlib import Path
 
