@@ -63,10 +63,12 @@ def test_child_that_fails_is_an_error_with_its_words() -> None:
 
 
 def test_childs_memory_and_writing_are_measured() -> None:
-    """A child's peak is its own, and bytes are counted that went to the disk."""
+    """Both peaks see what a child holds; the high water is its own alone, where the kernel's count at the end begins
+    with what its parent held when it was forked.
+    """
     used = run_child(Child([sys.executable, "-c", "held = bytearray(100 << 20); import time; time.sleep(0.2)"]))
-    assert 100 << 20 < used.peak < 400 << 20
-    assert used.high_water > 100 << 20
+    assert used.peak > 100 << 20
+    assert 100 << 20 < used.high_water < 400 << 20
     assert used.wall_s > 0.2
 
 
