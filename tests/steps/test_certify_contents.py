@@ -133,16 +133,16 @@ WRONG: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_tensors_are_found(made: tuple[Path, Path, Path], name: str) -> None:
+def test_wrong_tensors_are_found(made: tuple[Path, Path, Path]) -> None:
     """A tensor that is another version's, slightly; Llama 3's factors, which short texts do not need."""
     base, adapter, folder = made
     file = export(adapter, folder / "tensors.gguf", base)
-    if name not in File(file).tensors:
-        pytest.skip("only Llama 3 has factors")
-    found = contents(base, adapter, write_changed(file, folder / "changed.gguf", {}, {name: WRONG[name]}))
-    assert len(found["differences"]) >= 1, found
-    assert all(name in each or "rope_freqs" in each for each in found["differences"])
+    there = WRONG.keys() & File(file).tensors.keys()
+    assert len(there) >= len(WRONG) - 1  # only Llama 3 has factors
+    for name in sorted(there):
+        found = contents(base, adapter, write_changed(file, folder / "changed.gguf", {}, {name: WRONG[name]}))
+        assert len(found["differences"]) >= 1, (name, found)
+        assert all(name in each or "rope_freqs" in each for each in found["differences"])
 
 
 def test_what_the_certificate_says(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
