@@ -89,7 +89,7 @@ def harm(fake: FakeOllama, chance: random.Random, name: str) -> Callable[[], obj
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("namespace", ["", "casa"])
 def test_whatever_a_person_does_their_models_stay(fake: FakeOllama, tmp_path: Path, seed: int, namespace: str) -> None:
     """After any operations the person's models are byte for byte what they were, and one calm look sets ours right."""

@@ -85,7 +85,7 @@ def test_a_right_file_has_a_whole_certificate(file: Path, adapter: Path, items: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["q8_0", "q5_k_m", "q4_k_m"])
+@pytest.mark.parametrize("kind", ["bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"])
 def test_every_kind_meets_its_bar(adapter: Path, items: Path, tmp_path: Path, kind: ModelKind) -> None:
     """A right file of each kind passes, and one of that kind without the adapter does not."""
     right = certified(export(adapter, tmp_path / "right.gguf", kind=kind), adapter, items, kind=kind)

@@ -153,7 +153,7 @@ def test_file_says_its_type_and_loads(base: Path, adapter: Path, tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "key_heads", "least"),
-    [("llama", 2, Type.Q5_K), ("llama", 4, Type.Q4_K), ("qwen3", 2, Type.Q4_K)],
+    [("qwen2", 4, Type.Q5_K), ("llama", 2, Type.Q5_K), ("llama", 4, Type.Q4_K), ("qwen3", 2, Type.Q4_K)],
 )
 def test_values_of_70b_models_get_more_bits(tmp_path: Path, model: str, key_heads: int, least: Type) -> None:
     """What llama.cpp takes for a model of 70B has no value projection below Q5_K; the rest is as of any other."""
