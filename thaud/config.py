@@ -8,9 +8,9 @@ The names that the guide and Ollama promise, AUTO_TRAIN_ENABLED and OLLAMA_HOST,
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from thaud.domain import ExportKind, ModelKind, Precision
@@ -121,10 +121,47 @@ class Api(Section):
 
 
 class Agent(Section):
-    """The agent's loop."""
+    """The agent: its loop, its tools, and what they may do.
+
+    approvals: `tool` or `tool(pattern)` -> allow, ask or deny; see docs/agent.md for what a pattern meets.
+    search: the ways to search the web, in the order they are tried.
+    """
 
     max_steps: Positive = 8
     max_new_tokens: Positive = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    think: bool = False
+    approvals: dict[str, Literal["allow", "ask", "deny"]] = {}
+    search: list[Literal["searxng", "ddgs", "wikipedia"]] = ["ddgs", "wikipedia"]
+    searxng_url: str = ""
+    sandbox: Literal["auto", "bubblewrap", "landlock"] = "auto"
+    run_wall_s: Annotated[float, Field(gt=0)] = 60.0
+    run_memory_mib: Positive = 1024
+    run_processes: Positive = 64
+    run_disk_mib: Positive = 256
+
+
+class McpServer(Section):
+    """One MCP server: a `command` that speaks over its standard streams, or the `url` of one on HTTP.
+
+    env: what the command gets besides the allow-listed environment. allow_private: addresses that are not public.
+    """
+
+    command: list[str] = []
+    env: dict[str, str] = {}
+    url: str = ""
+    headers: dict[str, str] = {}
+    allow_private: bool = False
+    start_s: Annotated[float, Field(gt=0)] = 20.0
+    call_s: Annotated[float, Field(gt=0)] = 60.0
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def has_one_door(self) -> Self:
+        """A server is reached in one way."""
+        if bool(self.command) == bool(self.url):
+            raise ValueError('name either command = ["program", "argument"] or url = "https://..."')
+        return self
 
 
 class StageOverride(Section):
@@ -156,6 +193,7 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     api: Api = Api()
     agent: Agent = Agent()
+    mcp: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], McpServer] = {}
     stages: dict[int, StageOverride] = {}
 
     @property

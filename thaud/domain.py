@@ -44,15 +44,19 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `tool_calls` only on assistant turns; `tool_name` only on tool turns."""
+    """One turn of a conversation. `tool_calls` only on assistant turns; `tool_name` only on tool turns.
+
+    `thinking`: what the assistant said to itself before; for templates that keep it, never part of an example.
+    """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str | None = None
+    thinking: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The canonical JSON object: empty fields are left out."""
+        """The canonical JSON object: empty fields are left out, thinking always."""
         row: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
             row["tool_calls"] = [call.to_json() for call in self.tool_calls]

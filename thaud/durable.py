@@ -7,13 +7,16 @@ from pathlib import Path
 from thaud.failpoints import reach
 
 
-def write_durably(path: Path, data: bytes, effect: str) -> None:
+def write_durably(path: Path, data: bytes, effect: str, *, mode: int | None = None) -> None:
     """Temporary name in the same folder, fsync, rename, fsync the folder: afterwards the file is whole or not there.
 
-    `effect` names its fail-points: one of failpoints.FILES.
+    `effect` names its fail-points: one of failpoints.FILES. `mode`: whose it is to read, where the umask does not
+    say.
     """
     reach(f"file.{effect}.before")
     temporary = path.with_name(f".{path.name}.tmp")
+    if mode is not None:
+        temporary.touch(mode)  # while there is nothing in it to be read
     with temporary.open("wb") as sink:
         sink.write(data)
         sink.flush()

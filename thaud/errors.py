@@ -17,6 +17,7 @@
     ├── RejectedInputError        12   lines that are no examples (they are listed; good ones are queued)
     ├── DaemonNotRunningError     13   the command needs a running daemon
     ├── ModelError                14   a model file that llama.cpp will not load or that does not fit
+    │   └── OverfullError         14   a prompt that leaves no room for an answer in the context
     ├── ToolError                 15   a tool could not do what it was asked
     └── UnsoundError              16   `thau doctor` found problems
 
@@ -120,6 +121,10 @@ class ModelError(ThauError):
     """A model file cannot be loaded, or cannot do what is asked of it."""
 
     exit_code = 14
+
+
+class OverfullError(ModelError):
+    """A prompt that does not fit the context: shorten it. Nothing else is wrong."""
 
 
 class ToolError(ThauError):

@@ -110,6 +110,21 @@ class Home:
         return self.data / "transcripts"
 
     @property
+    def typed(self) -> Path:
+        """What was typed into `thau chat`, for its line editor; its owner's alone."""
+        return self.data / "chat_history"
+
+    @property
+    def proposed(self) -> Path:
+        """Examples that conversations proposed, one JSON file each, until `thau review` decides."""
+        return self.data / "proposed"
+
+    @property
+    def recall(self) -> Path:
+        """The full-text index of examples and conversations; made again from them where it is missing."""
+        return self.data / "recall.sqlite3"
+
+    @property
     def workspace(self) -> Path:
         """Where the agent's file tools may look when no other folder is named."""
         return self.data / "workspace"
