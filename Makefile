@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile  # a file's tests share what they built
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast crash check format nano datasets bench bench-train bench-export bench-kinds clean
+.PHONY: help install demo test test-fast crash check format nano datasets bench bench-train bench-export bench-kinds bench-agent clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,10 +26,10 @@ demo: $(STAMP) ## the main job, from a dropped file to a served version, in a th
 
 test: $(STAMP) ## the whole test suite
 	@echo "==> the whole test suite"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-fast: $(STAMP) ## the tests that train no model
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 crash: $(STAMP) ## kill real daemons at every fail-point and at random, for about half an hour
 	$(BIN)/python -m tests.crash --machine
@@ -64,6 +65,9 @@ bench-export: $(STAMP) ## export beside PEFT's merge and llama.cpp's converter: 
 
 bench-kinds: $(STAMP) ## what rounding costs: one trained adapter as every kind of file, accuracy and certificate (for some minutes)
 	$(BIN)/python -m tests.bench.bench_kinds
+
+bench-agent: $(STAMP) ## the agent apart from its model: valid calls, their price, the first token (for about ten minutes)
+	$(BIN)/python -m tests.bench.bench_agent
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

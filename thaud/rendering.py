@@ -15,7 +15,7 @@ from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from thaud.domain import Message, canonical_json
+from thaud.domain import Message, ToolCall, canonical_json
 from thaud.errors import ModelError
 
 if TYPE_CHECKING:
@@ -102,14 +102,47 @@ class Renderer:
         other._given = {**self._given, "strftime_now": clock}  # noqa: SLF001 - another of its own kind
         return other
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, think: bool = False
+    ) -> list[Piece]:
         """The conversation so far and the assistant's header: what generation goes on from.
 
-        A template that can have thinking switched off (`enable_thinking`: Qwen3) has it off, as with Ollama's `think`.
+        think: what a template that can have thinking switched (`enable_thinking`: Qwen3) has it switched to, as with
+        Ollama's `think`. What the assistant thought before is given to the template, which keeps it or not.
         """
-        rows, tool_rows, marker = self._guard(messages, tools)
-        text = self._fill(rows, tool_rows, generation=True, enable_thinking=False)
+        rows, tool_rows, marker = self._guard(messages, tools, thoughts=True)
+        text = self._fill(rows, tool_rows, generation=True, enable_thinking=think)
         return list(self._pieces(text, marker, supervised=False))
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether thinking can be switched on and off: the prompt is another one."""
+        asked = [Message("user", "x")]
+        try:
+            return self.prompt(asked, think=True) != self.prompt(asked)
+        except ModelError:
+            return False
+
+    @cached_property
+    def has_system(self) -> bool:
+        """Whether there may be a system turn: Gemma's template refuses it."""
+        try:
+            self.render([Message("system", "x"), Message("user", "y")], add_generation_prompt=True)
+        except ModelError:
+            return False
+        return True
+
+    @cached_property
+    def tags_calls(self) -> bool:
+        """Whether the template shows tools, and writes calls as `<tool_call>{"name": ...` (Hermes, Qwen)."""
+        asked, name = Message("user", "x"), "f7c1"
+        tool = {"type": "function", "function": {"name": name, "description": "", "parameters": {"type": "object"}}}
+        called = [asked, Message("assistant", "", (ToolCall(name, {}),)), Message("tool", "y", tool_name=name)]
+        try:
+            shown, said = self.render([asked], [tool]), self.render(called, [tool], add_generation_prompt=True)
+        except ModelError:
+            return False
+        return name in shown and re.search(r"<tool_call>\s*\{[^<]*" + name, said) is not None
 
     def lesson(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Piece]:
         """The whole conversation; supervised is what each assistant turn says, its end-of-turn token included.
@@ -179,10 +212,15 @@ class Renderer:
         return len(header), whole[: ends[-1]]
 
     def _guard(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, thoughts: bool = False
     ) -> tuple[list[Any], list[Any], str]:
         """Break each control token typed in a message or a tool by a character that occurs nowhere else."""
         rows, tool_rows = _plain(messages, tools)
+        if thoughts:
+            rows = [
+                row | ({"reasoning_content": message.thinking} if message.thinking else {})
+                for row, message in zip(rows, messages, strict=True)
+            ]
         said = canonical_json([rows, tool_rows])
         marker = next(character for character in map(chr, MARKERS) if character not in said)
         return self._break(rows, marker), self._break(tool_rows, marker), marker

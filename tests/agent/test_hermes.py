@@ -5,11 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.dialects.hermes import CLOSE, OPEN, Curtain, parse
+from agent.dialects import Curtain
+from agent.dialects.hermes import CLOSE, OPEN
+from agent.dialects.hermes import parse as parse_hermes
+from agent.dialects.reading import Parsed
+from tests.agent.offers import Anything, Nothing
 from thaud.domain import ToolCall
 
 SUM = '{"name": "calculator", "arguments": {"expression": "6*7"}}'
 CALL = ToolCall("calculator", {"expression": "6*7"})
+
+
+def parse(text: str) -> Parsed:
+    """Tags are meant as calls, whoever knows of the tool."""
+    assert parse_hermes(text, Anything()) == parse_hermes(text, Nothing())
+    return parse_hermes(text, Nothing())
 
 
 @pytest.mark.parametrize(
@@ -115,14 +125,14 @@ def test_every_call_survives_the_round_trip(name: str, arguments: dict[str, Any]
 )
 def test_the_curtain_hides_calls_while_streaming(text: str, shown: str, size: int) -> None:
     """However a reply is split, nothing of a call is shown and nothing else is lost."""
-    curtain = Curtain()
+    curtain = Curtain(Nothing())
     pieces = [curtain.feed(text[at : at + size]) for at in range(0, len(text), size)]
     assert "".join([*pieces, curtain.finish()]) == shown
 
 
 def test_the_curtain_holds_nothing_back_without_need() -> None:
     """Text that can be no tag is shown at once."""
-    curtain = Curtain()
+    curtain = Curtain(Nothing())
     assert curtain.feed("hello <b") == "hello <b"
     assert curtain.feed(" <tool") == " "
     assert curtain.feed("box>") == "<toolbox>"

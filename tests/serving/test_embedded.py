@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.serving.kit import ADD, HERMES, TOOL_CALL, Forge
+from tests.serving.kit import ADD, HERMES, THINKING, TOOL_CALL, Forge
 from thaud.domain import Message
 from thaud.errors import ModelError
 from thaud.serving.door import open_runtime
@@ -14,6 +15,22 @@ from thaud.serving.ollama_runtime import OllamaRuntime
 from thaud.serving.runtime import Delta, Runtime
 
 HELLO = [Message("user", "hello")]
+PAIR = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+ACTIONS: dict[str, Any] = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"name": {"const": "add"}, "arguments": PAIR},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+    ]
+}
+OPENED = HERMES.replace(
+    "assistant\\n' }}\n{%- endif %}",
+    "assistant\\n' }}\n{%- if enable_thinking %}{{- '<think>\\n' }}{%- else %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}\n{%- endif %}",
+)
 
 
 def speak(runtime: Runtime, *, max_new_tokens: int = 64) -> list[Delta]:
@@ -101,3 +118,81 @@ def test_door_opens_what_is_configured(forge: Forge) -> None:
     assert isinstance(served, OllamaRuntime)
     assert (served.url, served.name, served.context_tokens) == ("http://ollama.example:11434", "thau-nano-v1", 128)
     assert open_runtime("ollama", "", version, 128, namespace="lab").name == "lab/thau-nano-v1"
+
+
+@pytest.mark.parametrize(
+    ("template", "calling", "thinks"),
+    [(HERMES, "tagged", False), (THINKING, "tagged", True), (OPENED, "tagged", True), (None, "schema", False)],
+    ids=["hermes", "thinking", "opened", "chatml"],
+)
+def test_the_template_says_how_it_calls_and_thinks(
+    forge: Forge,
+    template: str | None,
+    calling: str,
+    thinks: bool,  # noqa: FBT001
+) -> None:
+    """Tags where the template writes them, else actions; thinking where the template can switch it."""
+    version = forge.version(1, ["hola"], template)
+    with EmbeddedRuntime(Path(version.gguf), version.name, 512) as served:
+        assert (served.calling, served.thinks) == (calling, thinks)
+
+
+def test_prompts_are_counted_exactly(forge: Forge) -> None:
+    """What `count` says is what the reply says it took: with tools and thinking too."""
+    version = forge.version(1, ["hola"], THINKING)
+    with EmbeddedRuntime(Path(version.gguf), version.name, 1024) as served:
+        counts = set()
+        for tools, think in (((), False), ((), True), ((ADD,), True)):
+            counted = served.count(HELLO, tools=tools, think=think)
+            assert list(served.chat(HELLO, tools=tools, think=think))[-1].prompt_tokens == counted
+            counts.add(counted)
+    assert len(counts) == 3
+
+
+@pytest.mark.parametrize(
+    ("template", "think", "script"),
+    [
+        (THINKING, True, ["<think>", "¿Qué digo? ", "Hola.", "</think>", "\n\nBuenos días."]),
+        (OPENED, True, ["¿Qué digo? ", "Hola.", "</think>", "\n\nBuenos días."]),
+        (HERMES, False, ["<think>", "¿Qué digo? ", "Hola.", "</think>", "\n\nBuenos días."]),
+    ],
+    ids=["it opens", "the prompt opens", "unasked"],
+)
+def test_thoughts_are_apart(forge: Forge, template: str, think: bool, script: list[str]) -> None:  # noqa: FBT001
+    """Whoever writes the opening tag, the thought is no part of the text."""
+    version = forge.version(1, script, template)
+    with EmbeddedRuntime(Path(version.gguf), version.name, 512) as served:
+        deltas = list(served.chat(HELLO, think=think, actions=ACTIONS))
+    assert "".join(delta.thinking for delta in deltas) == "¿Qué digo? Hola."
+    assert "".join(delta.text for delta in deltas) == "Buenos días."
+
+
+def test_actions_hold_what_is_called(forge: Forge) -> None:
+    """A call that the schema allows passes unchanged; one that it does not never comes to its end."""
+    version = forge.version(1, TOOL_CALL)
+    with EmbeddedRuntime(Path(version.gguf), version.name, 1024) as served:
+        said = "".join(delta.text for delta in served.chat(HELLO, tools=[ADD], actions=ACTIONS))
+        other = {"anyOf": [{**ACTIONS["anyOf"][0], "properties": {"name": {"const": "subtract"}, "arguments": {}}}]}
+        held = "".join(delta.text for delta in served.chat(HELLO, actions=other, max_new_tokens=40))
+    assert said == "".join(TOOL_CALL)
+    assert '"add"' not in held
+
+
+def test_what_cannot_be_held_is_not(forge: Forge) -> None:
+    """An action that no grammar can keep does not keep the model from speaking, nor from calling the others."""
+    version = forge.version(1, TOOL_CALL)
+    odd = {**ACTIONS["anyOf"][0], "properties": {"name": {"const": "odd"}, "arguments": {"not": {"type": "string"}}}}
+    with EmbeddedRuntime(Path(version.gguf), version.name, 512) as served:
+        deltas = list(served.chat(HELLO, actions={"anyOf": [odd, *ACTIONS["anyOf"]]}))
+    assert "".join(delta.text for delta in deltas) == "".join(TOOL_CALL)
+
+
+def test_every_token_is_counted(forge: Forge) -> None:
+    """Also those that are part of a character."""
+    text = "a" * 31 + "ñ" + "b" * 30 + "🙂"
+    version = forge.version(1, [text])
+    with EmbeddedRuntime(Path(version.gguf), version.name, 512) as served:
+        whole = speak(served)[-1]
+        assert whole.done == "stop"
+        assert speak(served, max_new_tokens=whole.completion_tokens)[-1].completion_tokens == whole.completion_tokens
+        assert speak(served, max_new_tokens=1)[-1].completion_tokens == 1

@@ -9,6 +9,7 @@ from thaud.errors import ModelError
 from thaud.rendering import CHATML
 from thaud.steps.contract import usable_cores
 from thaud.steps.llama import LlamaModel
+from thaud.steps.sampling import Sampling
 
 SCRIPT = ["¡Hola! 👋🏽 ", "<tool_call>", '\n{"name": "calculator"}\n', "</tool_call>"]
 SPOKEN = "".join(SCRIPT)
@@ -65,8 +66,8 @@ def test_second_prompt_with_a_shared_prefix_answers_the_same(model: LlamaModel) 
 def test_sampling_with_a_seed_is_repeatable(model: LlamaModel) -> None:
     """Temperature above 0 samples, and the same seed says the same."""
     prompt = model.encode(model.renderer.prompt([Message("user", "hola")]))
-    first = list(model.generate(prompt, 8, temperature=2.0, seed=7))
-    assert first == list(model.generate(prompt, 8, temperature=2.0, seed=7))
+    first = list(model.generate(prompt, 8, Sampling(2.0, seed=7)))
+    assert first == list(model.generate(prompt, 8, Sampling(2.0, seed=7)))
 
 
 def test_typed_control_tokens_stay_text(model: LlamaModel) -> None:

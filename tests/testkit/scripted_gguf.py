@@ -144,7 +144,7 @@ def write_scripted_gguf(
 
 
 def add_metadata(writer: gguf.GGUFWriter, words: Vocabulary, width: int, context_length: int) -> None:
-    """Architecture and tokenizer."""
+    """Architecture, and the tokenizer."""
     writer.add_name("scripted")
     writer.add_context_length(context_length)
     writer.add_embedding_length(width)
@@ -155,6 +155,11 @@ def add_metadata(writer: gguf.GGUFWriter, words: Vocabulary, width: int, context
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e6)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    add_tokens(writer, words)
+
+
+def add_tokens(writer: gguf.GGUFWriter, words: Vocabulary) -> None:
+    """The tokenizer: bytes, and pieces that are only ever said."""
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(words.tokens)

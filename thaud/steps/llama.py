@@ -14,9 +14,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from thaud.errors import ModelError
+from thaud.errors import ModelError, OverfullError
 from thaud.rendering import CHATML, Piece, Renderer
 from thaud.steps.contract import usable_cores
+from thaud.steps.sampling import Sampler, Sampling, piece_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 512
 LOGITS_TOKENS = 64  # positions whose logits are kept at once: 39 MB of a vocabulary of 151,936
-TOP_K, TOP_P = 40, 0.9  # Ollama's defaults, used where temperature is above 0
+GREEDY = Sampling()
 LOG_LEVEL_ERROR = 3
 LONELY = "\U0010fffd"  # the last private character, spelled in bytes by every SentencePiece
 
@@ -249,24 +250,29 @@ class LlamaModel:
             yield self._spelling(token), next((kind for bit, kind in kinds.items() if attributes & bit), "normal")
 
     def generate(
-        self, prompt_ids: Sequence[int], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        grammar: str | None = None,
     ) -> Generator[tuple[str, Done | None], None, None]:
-        """Yield the answer's text as it comes; the last pair alone has a reason: "stop" at the model's end of turn,
-        "length" at max_new_tokens or a full context. Temperature 0 is greedy. The prompt's longest prefix that is
-        still in the cache is not computed again.
+        """Yield what each token says, "" where a character is not whole yet; one more pair at the end has what is left
+        and alone a reason: "stop" at the model's end of turn, "length" at max_new_tokens or a full context. The
+        longest prefix of the prompt that is still in the cache is not computed again. `grammar`: GBNF that the answer
+        follows from its first token on.
 
-        Raises ModelError where the prompt leaves no room for an answer.
+        Raises OverfullError where the prompt leaves no room for an answer, ModelError for a grammar that is none.
         """
         if not 0 < len(prompt_ids) < self.context_tokens:
-            raise ModelError(
+            raise OverfullError(
                 f"a prompt of {len(prompt_ids)} tokens does not fit in the context of {self.context_tokens}: shorten it"
             )
         room = min(max_new_tokens, self.context_tokens - len(prompt_ids))
-        sampler = self._sampler(temperature, seed)
+        sampler = Sampler(self._lib, self._vocab, self._context, sampling, grammar)
         try:
             yield from self._speak(prompt_ids, room, sampler)
         finally:
-            self._lib.llama_sampler_free(sampler)
+            sampler.close()
 
     def logits(self, ids: Sequence[int]) -> Iterator["NDArray[np.float32]"]:
         """What follows each of `ids`, as blocks [at most LOGITS_TOKENS positions, vocabulary], in their order.
@@ -298,16 +304,15 @@ class LlamaModel:
         logits = self._lib.llama_get_logits(self._context)
         return np.ctypeslib.as_array(logits, shape=(count, vocabulary)).copy()
 
-    def _speak(self, prompt_ids: Sequence[int], room: int, sampler: Any) -> Iterator[tuple[str, Done | None]]:
+    def _speak(self, prompt_ids: Sequence[int], room: int, sampler: Sampler) -> Iterator[tuple[str, Done | None]]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._read(prompt_ids)
         for left in range(room, 0, -1):
-            token = self._lib.llama_sampler_sample(sampler, self._context, -1)
+            token = sampler.draw()
             if self._lib.llama_vocab_is_eog(self._vocab, token):
                 yield decoder.decode(b"", final=True), "stop"
                 return
-            if text := decoder.decode(self._piece(token)):
-                yield text, None
+            yield decoder.decode(self._piece(token)), None
             if left > 1:
                 self._feed([token])
         yield decoder.decode(b"", final=True), "length"
@@ -338,28 +343,7 @@ class LlamaModel:
         self._cached.extend(tokens)
 
     def _piece(self, token: int) -> bytes:
-        """A token's bytes; control tokens have none, visible tags are text."""
-        room = 64
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            size = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, False)
-            if size >= 0:
-                return buffer.raw[:size]
-            room = -size
-
-    def _sampler(self, temperature: float, seed: int) -> Any:
-        lib = self._lib
-        if temperature <= 0:
-            return lib.llama_sampler_init_greedy()
-        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        for part in (
-            lib.llama_sampler_init_top_k(TOP_K),
-            lib.llama_sampler_init_top_p(TOP_P, 1),
-            lib.llama_sampler_init_temp(temperature),
-            lib.llama_sampler_init_dist(seed),
-        ):
-            lib.llama_sampler_chain_add(chain, part)
-        return chain
+        return piece_of(self._lib, self._vocab, token)
 
 
 def _value(read: Any, of: Any, key: str) -> str | None:
