@@ -37,13 +37,21 @@ POINTS: Mapping[int, tuple[str, tuple[str, ...]]] = {
         "show and tags differ in capabilities",
         (
             "test_models.test_capabilities_come_from_show",
+            "test_format.test_way_of_calling",
             "test_models.test_list_and_show_describe_a_model",
             "test_prompts.test_poorer_go_template_is_overruled",
         ),
     ),
     5: (
-        "400 for tools and thinking that a model cannot",
-        ("test_models.test_tools_of_a_model_without_them", "test_models.test_thinking_is_on_where_a_model_can"),
+        "400 for tools and thinking that a model cannot; thinking that nobody asked for; thoughts before a held answer",
+        (
+            "test_models.test_tools_of_a_model_without_them",
+            "test_models.test_thinking_is_on_where_a_model_can",
+            "test_format.test_thinking_is_asked_for_where_show_finds_it",
+            "test_format.test_model_with_a_template_of_its_own_thinks_before_it_is_held",
+            "test_format.test_model_behind_a_go_template_is_asked_twice",
+            "test_format.test_model_that_does_not_think_although_asked_is_not_held",
+        ),
     ),
     6: (
         "calls that are lost (Go), calls in the last chunk with long ids (native)",
@@ -52,6 +60,8 @@ POINTS: Mapping[int, tuple[str, tuple[str, ...]]] = {
             "test_tools.test_lost_calls_with_a_go_template",
             "test_tools.test_native_calls_come_with_the_last_chunk",
             "test_tools.test_call_cut_by_the_limit",
+            "test_format.test_call_cut_by_the_limit_is_an_end",
+            "test_format.test_format_wins_over_tools",
         ),
     ),
     7: (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.targets import CONTEXT, HELLO, Target, text_of
-from tests.serving.kit import HERMES
+from tests.serving.kit import THINKING
 from thaud.errors import ServerError
 from thaud.serving.ollama import full_name
 from thaud.serving.reconcile import CANDIDATE_TAG, point_alias, register
@@ -129,13 +129,7 @@ def test_tools_of_a_model_without_them(target: Target) -> None:
 
 def test_thinking_is_on_where_a_model_can(target: Target) -> None:
     """5. A model whose Jinja thinks does so unless told otherwise; an old server sees it in a Go template only."""
-    thinks = HERMES.replace(
-        "{{- '<|im_start|>assistant\\n' }}\n{%- endif %}",
-        "{{- '<|im_start|>assistant\\n' }}\n{%- if enable_thinking is defined and not enable_thinking %}"
-        "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}\n{%- endif %}",
-    )
-    assert thinks != HERMES
-    name = target.make(["<think>", "\nlet me see\n", "</think>", "\n\nhola"], go=not target.native, template=thinks)
+    name = target.make(["<think>", "\nlet me see\n", "</think>", "\n\nhola"], go=not target.native, template=THINKING)
     body = {"model": name, "messages": [{"role": "user", "content": "x"}], "stream": False}
     if not target.native:
         assert target.post("chat", {**body, "think": True}).status_code == 400

@@ -71,6 +71,11 @@ HERMES = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+THINKING = HERMES.replace(
+    "{{- '<|im_start|>assistant\\n' }}\n{%- endif %}",
+    "{{- '<|im_start|>assistant\\n' }}\n{%- if enable_thinking is defined and not enable_thinking %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}\n{%- endif %}",
+)
 
 
 @dataclass(frozen=True)

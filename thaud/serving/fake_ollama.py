@@ -4,8 +4,9 @@
 
 It keeps models in a folder laid out as the real one's, checks GGUF headers, renders prompts by Jinja or Go templates,
 runs the scripted GGUFs of tests/testkit, and behaves as one of two generations of servers: 0.33 (rewrites files, runs
-their Jinja templates) or 0.24 (keeps files, wants a Go template). Other models say a placeholder. Adapters are kept,
-shown and checked against their base, and change nothing that is said. It refuses to quantize, convert, pull and embed.
+their Jinja templates) or 0.24 (keeps files, wants a Go template). Other models say a placeholder, but under `format`
+every file is run by llama.cpp, with a grammar (fake/held.py). Adapters are kept, shown and checked against their base,
+and change nothing that is said. It refuses to quantize, convert, pull and embed.
 
 `--fault ROUTE:KIND[:AFTER[:SECONDS]]`, as often as wanted, makes the next request on a route go wrong: see
 fake/faults.py.
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from thaud.serving.fake.faults import Fault, read_fault
 from thaud.serving.fake.protocol import Refusal, parse_name
+from thaud.serving.fake.scripts import Script
 from thaud.serving.fake.server import FakeOllama, Generation
 
-__all__ = ["FakeOllama", "Fault", "Generation", "Refusal", "parse_name", "read_fault"]
+__all__ = ["FakeOllama", "Fault", "Generation", "Refusal", "Script", "parse_name", "read_fault"]
 
 
 def main(argv: list[str] | None = None) -> int:

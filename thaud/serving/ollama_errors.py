@@ -48,7 +48,7 @@ def translated(url: str, doing: str) -> Iterator[None]:
         raise ServerError(
             f"Ollama at {url} broke off while {doing}: {plain(str(error)) or type(error).__name__}"
         ) from error
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ServerError(
             f"Ollama at {url} gave an answer that is not understood while {doing}: {plain(str(error))}"
         ) from error
@@ -78,7 +78,7 @@ def plain(error: Any) -> str:
     inner = unwrap(error)
     if isinstance(inner, dict):
         inner = inner.get("message", inner)
-    text = " ".join(str(inner or "").split())
+    text = "".join(filter(str.isprintable, " ".join(str(inner or "").split())))
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 

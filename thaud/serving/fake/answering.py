@@ -10,6 +10,7 @@ from typing import Any
 
 from thaud.serving.fake.engine import Loaded
 from thaud.serving.fake.gotemplate import parse
+from thaud.serving.fake.held import Presses
 from thaud.serving.fake.prompts import RAW, Think, go_prompt, native_prompt
 from thaud.serving.fake.protocol import Refusal
 from thaud.serving.fake.runners import Runner
@@ -17,6 +18,7 @@ from thaud.serving.fake.tools import generic_calls, numbered, split_at_tag, tag_
 
 Line = dict[str, Any]
 PIECES_ALIKE = 30
+JSON = "json"
 NATIVE_TAG = "<tool_call>"
 THINK, THOUGHT = "<think>", "</think>"
 TIMES = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
@@ -37,6 +39,7 @@ class Question:
     think: Think
     thinks: bool
     body: Mapping[str, Any] = field(repr=False)
+    presses: Presses = field(repr=False)
     new: bool = True
 
     @cached_property
@@ -87,35 +90,67 @@ class Question:
 
     def chunks(self) -> Iterator[Line]:
         """The pieces of the answer; the last has `done`, unless the server's guard against loops ends it before."""
-        prompt = min(self.prompt_tokens, self.runner.context)
-        room = 10 * self.runner.context if self.shifts else self.runner.context - prompt
-        asked = int(self.options.get("num_predict") or -1)  # Go cuts a fraction off
-        limit = min(room, asked) if asked > 0 else room
-        said = list(self.loaded.say(self.prompt, limit))
-        ended = len(said) < limit
-        texts = self._stopped(self._shaped(decoded(said)))
+        reply = self.held() if self.shape and not self._asks_twice else self._free()
+        thought, rest = apart(reply.texts) if self._thinks_aloud else ("", reply.texts)
+        if thought:
+            yield {"message": {"role": "assistant", "content": "", "thinking": thought}, "done": False}
+        if thought and rest and self.shape and self._asks_twice:
+            turn = {"role": "assistant", "content": "", "thinking": thought}
+            second = replace(self, messages=[*self.messages, turn])
+            reply = second.held()
+            rest = reply.texts
+        texts = self._stopped(rest)
         if not self.native and loops(texts):
             yield from map(message, texts[:PIECES_ALIKE])
             return
         last: Line = {"role": "assistant", "content": ""}
-        for chunk in self._cut(texts, ended=ended):
+        for chunk in self._cut(texts, ended=reply.ended):
             if self.native and "tool_calls" in chunk["message"]:
                 last = chunk["message"]
             else:
                 yield {**chunk, **self._probabilities(chunk["message"])}
-        counts = {"prompt_eval_count": prompt, "eval_count": len(said) + ended}
-        done = {"done": True, "done_reason": "stop" if ended else "length"}
+        counts = {"prompt_eval_count": self._read_tokens, "eval_count": reply.tokens}
+        done = {"done": True, "done_reason": "stop" if reply.ended else "length"}
         yield {"message": last, **done, **dict.fromkeys(TIMES, 1000), **counts}
 
-    def _shaped(self, texts: list[str]) -> list[str]:
-        """With `format`, what is no JSON cannot be said: an empty object stands for what would be."""
-        if not self.body.get("format"):
-            return texts
-        try:
-            json.loads("".join(texts))
-        except json.JSONDecodeError:
-            return ["{}"]
-        return texts
+    @property
+    def shape(self) -> Any:
+        """What `format` holds the answer to; empty where it does not."""
+        shape = self.body.get("format")
+        return JSON if shape == {} else shape
+
+    @property
+    def _asks_twice(self) -> bool:
+        """Behind a Go template a thought is told from the answer while it comes, and only then is the answer held."""
+        return not self.native and self._thinks_aloud
+
+    @property
+    def _thinks_aloud(self) -> bool:
+        return bool(self.thinks and self.think)
+
+    @property
+    def _read_tokens(self) -> int:
+        return min(self.prompt_tokens, self.runner.context)
+
+    @property
+    def _limit(self) -> int:
+        """How many tokens may be said."""
+        room = 10 * self.runner.context if self.shifts else self.runner.context - self._read_tokens
+        asked = int(self.options.get("num_predict") or -1)  # Go cuts a fraction off
+        return min(room, asked) if asked > 0 else room
+
+    def _free(self) -> "Said":
+        """What the model says of itself."""
+        said = list(self.loaded.say(self.prompt, self._limit))
+        ended = len(said) < self._limit
+        return Said(decoded(said), len(said) + ended, ended)
+
+    def held(self) -> "Said":
+        """What it says under the grammar of `format`."""
+        thinks = self.native and self._thinks_aloud
+        where, room = (self.loaded.path, self.runner.context), min(self._limit, self.runner.context)
+        held = self.presses.say(*where, self.prompt, room, self.shape, self.options, thinks=thinks)
+        return Said(list(held.texts), len(held.texts) + held.ended, held.ended)
 
     def _stopped(self, texts: list[str]) -> list[str]:
         """The text up to the first of the stop words."""
@@ -129,14 +164,10 @@ class Question:
         return kept
 
     def _cut(self, texts: list[str], *, ended: bool) -> Iterator[Line]:
-        """Echo, thoughts, content and calls, in this order."""
+        """Echo, content and calls, in this order."""
         if self.native and self.messages[-1]["role"] == "assistant" and self.messages[-1]["content"]:
             yield message(self.messages[-1]["content"])
-        if self.thinks and self.think and (texts and "".join(texts).lstrip().startswith(THINK)):
-            thought, _, rest = "".join(texts).partition(THINK)[2].partition(THOUGHT)
-            yield {"message": {"role": "assistant", "content": "", "thinking": thought.strip("\n")}, "done": False}
-            texts = [rest.lstrip("\n")] if rest.strip() else []
-        if self.tools and not self.body.get("format"):
+        if self.tools and not self.shape:
             yield from self._with_calls(texts, ended=ended)
         else:
             yield from map(message, texts)
@@ -178,6 +209,24 @@ class Question:
         if self.body.get("top_logprobs"):
             return {"logprobs": [{**token, "top_logprobs": [token]}]}
         return {"logprobs": [token]}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A generation: its text in pieces, its tokens with the end's, and whether it came to its end."""
+
+    texts: list[str]
+    tokens: int
+    ended: bool
+
+
+def apart(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """The thought at the beginning of an answer, and the answer behind it."""
+    whole = "".join(texts)
+    if not whole.lstrip().startswith(THINK):
+        return "", list(texts)
+    thought, _, rest = whole.partition(THINK)[2].partition(THOUGHT)
+    return thought.strip("\n"), [rest.lstrip("\n")] if rest.strip() else []
 
 
 def message(text: str) -> Line:

@@ -36,6 +36,7 @@ class Loaded:
     template: str
     context_length: int
     words: Vocabulary
+    path: Path
 
     def say(self, prompt: str, limit: int) -> Iterator[bytes | None]:
         """At most `limit` pieces. A scripted model says nothing to a prompt that ends as none of its scripts begins."""
@@ -61,7 +62,7 @@ def load(path: Path) -> Loaded:
             raise cannot_load(f"missing tensor '{needed}'")
     template = header.get("tokenizer.chat_template") or ""
     length = header.get(f"{header.get('general.architecture')}.context_length", 4096)
-    return Loaded(scripted(path, header, names.get("output.weight")), template, length, vocabulary(header))
+    return Loaded(scripted(path, header, names.get("output.weight")), template, length, vocabulary(header), path)
 
 
 def vocabulary(header: Header) -> Vocabulary:

@@ -16,6 +16,7 @@ from thaud.serving.fake.gojson import go_json
 from thaud.serving.fake.making import create
 from thaud.serving.fake.protocol import BrokenConnection, Refusal
 from thaud.serving.fake.reading import copied, deleted, embedded, listed, running, shown
+from thaud.serving.fake.scripts import Script
 from thaud.serving.fake.speaking import Speaker
 from thaud.serving.fake.store import CHUNK_BYTES, Store
 
@@ -27,7 +28,8 @@ Line = dict[str, Any]
 class FakeOllama:
     """A running fake server; use it as a context manager. `folder` keeps blobs and models over restarts.
 
-    `requests` lists what was asked, as (method, path); `faults` are consumed in order by the routes they name.
+    `requests` lists what was asked, as (method, path), `asked` the bodies of chats; `left` the paths of the requests
+    whose client went away before the end. `faults` are consumed in order by the routes they name, `scripts` by chats.
     """
 
     def __init__(self, generation: Generation = "new", folder: Path | None = None, port: int = 0) -> None:
@@ -36,6 +38,9 @@ class FakeOllama:
         self.generation: Generation = generation
         self.speaker = Speaker(self.store, generation == "new")
         self.faults: list[Fault] = []
+        self.scripts: list[Script] = []
+        self.asked: list[Line] = []
+        self.left: list[str] = []
         self.requests: list[tuple[str, str]] = []
         self.ended = Event()
         self.lock = Lock()
@@ -66,6 +71,7 @@ class FakeOllama:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        self.speaker.presses.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -82,6 +88,11 @@ class FakeOllama:
             if fault is not None:
                 self.faults.remove(fault)
             return fault
+
+    def next_script(self) -> Script | None:
+        """The next script, which is used up by asking."""
+        with self.lock:
+            return self.scripts.pop(0) if self.scripts else None
 
 
 class _Server(ThreadingHTTPServer):
@@ -138,7 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._route()
         except Refusal as refusal:
             self._refuse(refusal)
-        except (BrokenConnection, BrokenPipeError, ConnectionResetError):
+        except BrokenConnection:
+            self.close_connection = True
+        except (BrokenPipeError, ConnectionResetError):
+            self.fake.left.append(self.path)
             self.close_connection = True
 
     def _route(self) -> None:
@@ -205,8 +219,26 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = plain[route]()
             body = b"" if answer is None else go_json(answer).encode()
             self._answer(200, body, "application/json; charset=utf-8")
+        elif route == "chat":
+            self._chat(self._json(), fault)
         else:
             self._stream(route, self._json(), fault)
+
+    def _chat(self, body: Line, fault: Fault | None) -> None:
+        self.fake.asked.append(body)
+        script = self.fake.next_script()
+        if script is None:
+            self._stream("chat", body, fault)
+        elif script.status != 200:
+            self.close_connection = True
+            self._answer(script.status, b"".join(script.pieces), "application/json; charset=utf-8")
+        else:
+            self._begin_stream()
+            for piece in script.pieces:
+                self._chunk(piece)
+            if script.drops:
+                raise BrokenConnection
+            self._chunk(b"")
 
     def _json(self) -> Line:
         data = b"".join(self._body())
@@ -241,13 +273,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, go_json(joined(list(lines))).encode(), "application/json; charset=utf-8")
             return
         first = list(itertools.islice(lines, 1))  # An error before the first line still has a status of its own.
+        self._begin_stream()
+        for line in error_as_line(itertools.chain(first, lines)):
+            self._chunk(go_json(line).encode() + b"\n")
+        self._chunk(b"")
+
+    def _begin_stream(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in error_as_line(itertools.chain(first, lines)):
-            self._chunk(go_json(line).encode() + b"\n")
-        self._chunk(b"")
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))

@@ -22,6 +22,7 @@ from thaud.serving.fake.checks import (
     runs_natively,
 )
 from thaud.serving.fake.engine import Loaded, check_adapter, check_template, load
+from thaud.serving.fake.held import Presses
 from thaud.serving.fake.prompts import Think
 from thaud.serving.fake.protocol import Name, Refusal, required_name
 from thaud.serving.fake.runners import Runner, Runners, moment
@@ -39,6 +40,7 @@ class Speaker:
     store: Store
     new: bool
     runners: Runners = field(default_factory=Runners)
+    presses: Presses = field(default_factory=Presses)
 
     def answer(self, body: Line, *, chat: bool) -> Iterator[Line]:
         """The chunks of one request, `message` or `response` in each. Raises Refusal."""
@@ -140,6 +142,7 @@ class Speaker:
             think=thinking(body.get("think"), able),
             thinks=able.thinking,
             body=body,
+            presses=self.presses,
             new=self.new,
         )
         if sent and native:
