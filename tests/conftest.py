@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.testkit.box import Box
+from tests.testkit.escapes import ESCAPES
 from thaud.failpoints import FAILPOINTS
 from thaud.home import Home
 
@@ -79,3 +81,17 @@ def thau(
         return code, out, err
 
     return invoke
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep the escape suite's table, where a process of pytest-xdist has made it."""
+    if (lines := getattr(node, "workeroutput", {}).get("escapes")) is not None:
+        node.config.stash[ESCAPES] = lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One table of what was tried behind which walls."""
+    if (lines := config.stash.get(ESCAPES, None)) is not None:
+        terminalreporter.section("escapes")
+        terminalreporter.write_line("\n".join(lines))
