@@ -28,7 +28,7 @@ from typing import Annotated
 from pydantic import Field
 
 from thaud.errors import ToolError
-from tools.base import Arguments, Context, Risk, Tool
+from tools.base import Context, Risk, tool
 
 Number = int | Decimal
 
@@ -51,22 +51,14 @@ SIGNS = str.maketrans(
         "^": "**",
     }
 )
+ROOT = re.compile(r"\N{SQUARE ROOT}\s*(\d+(?:\.\d+)?)(?![\d.,])")
 NUMBER = re.compile(r"\d[\d.,]*\d")
 ALLOWED = "use numbers, + - * / // % ^, brackets, pi, e and functions such as sqrt(2)"
 
 
-class CalculatorArguments(Arguments):
-    """What the model may ask."""
-
-    expression: Annotated[
-        str,
-        Field(description="arithmetic such as (3 + 4.5) * 2^10 or sqrt(2)", min_length=1, max_length=MAX_CHARACTERS),
-    ]
-
-
 def normalise(text: str) -> str:
     """School notation as Python's: its signs, and decimal commas where no function's brackets need the comma."""
-    signs = text.strip().rstrip("=").translate(SIGNS)
+    signs = ROOT.sub(r"sqrt(\1)", text.strip().rstrip("=")).translate(SIGNS)
     crosses = re.sub(r"(?<=[\d)])\s+[xX]\s+(?=[\d(])", " * ", signs)
     return crosses if re.search(r"[A-Za-z]\s*\(", crosses) else NUMBER.sub(point, crosses)
 
@@ -279,6 +271,8 @@ def calculate(expression: str) -> str:
             raise ToolError(f"{expression!r} is no arithmetic that I can read: {ALLOWED}") from error
         except (DecimalException, OverflowError) as error:
             raise ToolError(f"{expression!r} has no result: {reason(error)}") from error
+        if isinstance(value, Decimal) and not value.is_finite():
+            raise ToolError(f"{expression!r} has no result: it is undefined")
         return tell(value, exact=not arithmetic.flags[Inexact])
 
 
@@ -287,15 +281,15 @@ def reason(error: ArithmeticError) -> str:
     return "it is too large" if isinstance(error, Overflow | OverflowError) else "it is undefined"
 
 
-def calculator(arguments: CalculatorArguments, _: Context) -> str:
-    """The value alone: what a small model copies best."""
-    return calculate(arguments.expression)
+def calculator(_: Context, expression: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]) -> str:
+    """Calculate an arithmetic expression exactly.
+
+    The value alone: what a small model copies best. Raises ToolError for what has none.
+
+    Args:
+        expression: arithmetic such as (3 + 4.5) * 2^10 or sqrt(2)
+    """
+    return calculate(expression)
 
 
-TOOL = Tool(
-    name="calculator",
-    description="Calculate an arithmetic expression exactly.",
-    arguments=CalculatorArguments,
-    risk=Risk.COMPUTES,
-    action=calculator,
-)
+TOOL = tool(calculator, Risk.COMPUTES, subject=lambda values: str(values["expression"]))

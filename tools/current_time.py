@@ -7,18 +7,9 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from thaud.errors import ToolError
-from tools.base import Arguments, Context, Risk, Tool
+from tools.base import Context, Risk, tool
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-class CurrentTimeArguments(Arguments):
-    """What the model may ask."""
-
-    timezone: Annotated[
-        str | None,
-        Field(description="IANA name such as Europe/Madrid; leave it out for the user's own zone", max_length=64),
-    ] = None
 
 
 def zone_named(name: str) -> tzinfo:
@@ -36,18 +27,18 @@ def tell(moment: datetime, zone: str) -> str:
     return f"{WEEKDAYS[moment.weekday()]} {moment.isoformat(sep=' ', timespec='seconds')} ({zone})"
 
 
-def current_time(arguments: CurrentTimeArguments, context: Context) -> str:
-    """The time now. Raises ToolError for an unknown zone."""
+def current_time(context: Context, timezone: Annotated[str, Field(max_length=64)] | None = None) -> str:
+    """The current date, weekday and time.
+
+    Raises ToolError for an unknown zone.
+
+    Args:
+        timezone: IANA name such as Europe/Madrid; leave it out for the user's own zone
+    """
     now = context.clock()
-    if arguments.timezone:
-        return tell(now.astimezone(zone_named(arguments.timezone)), arguments.timezone)
+    if timezone:
+        return tell(now.astimezone(zone_named(timezone)), timezone)
     return tell(now, now.tzname() or "local time")
 
 
-TOOL = Tool(
-    name="current_time",
-    description="The current date, weekday and time.",
-    arguments=CurrentTimeArguments,
-    risk=Risk.COMPUTES,
-    action=current_time,
-)
+TOOL = tool(current_time, Risk.COMPUTES)

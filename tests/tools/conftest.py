@@ -1,9 +1,10 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tools.base import Context
+from tools.base import Context, Tool
 from tools.workspace import Workspace
 
 
@@ -17,4 +18,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def context(folder: Path) -> Context:
-    return Context(Workspace(folder), lambda: datetime(2026, 3, 1, 12, 30, tzinfo=UTC), timeout_s=1.0)
+    return Context(Workspace(folder), lambda: datetime(2026, 3, 1, 12, 30, tzinfo=UTC))
+
+
+@pytest.fixture
+def call(context: Context) -> Callable[..., str]:
+    """Calls a tool as the toolbox does: its arguments are validated first."""
+
+    def perform(tool: Tool, **arguments: object) -> str:
+        return tool.perform(tool.accept(arguments), context)
+
+    return perform

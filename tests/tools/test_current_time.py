@@ -7,7 +7,7 @@ from tools.current_time import TOOL
 
 def test_it_tells_the_clock_it_was_given(context: Context) -> None:
     """The time is the context's, with weekday, offset and zone."""
-    assert TOOL.run(TOOL.validate({}), context) == "Sunday 2026-03-01 12:30:00+00:00 (UTC)"
+    assert TOOL.perform(TOOL.accept({}), context) == "Sunday 2026-03-01 12:30:00+00:00 (UTC)"
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ def test_it_tells_the_clock_it_was_given(context: Context) -> None:
 )
 def test_it_tells_the_time_elsewhere(context: Context, zone: str, told: str) -> None:
     """An IANA zone moves the time, and the date where it must."""
-    assert TOOL.run(TOOL.validate({"timezone": zone}), context) == told
+    assert TOOL.perform(TOOL.accept({"timezone": zone}), context) == told
 
 
 @pytest.mark.parametrize("zone", ["Atlantis/Capital", "../../etc/passwd", "/etc/localtime", "Europe", "\0", "CEST5"])
 def test_an_unknown_zone_is_named(context: Context, zone: str) -> None:
     """A zone that is none gives a message, whatever it looks like."""
     with pytest.raises(ToolError, match="no time zone"):
-        TOOL.run(TOOL.validate({"timezone": zone}), context)
+        TOOL.perform(TOOL.accept({"timezone": zone}), context)

@@ -10,7 +10,7 @@ from tools.workspace import Workspace
 
 
 def read(context: Context, **arguments: object) -> str:
-    return TOOL.run(TOOL.validate(arguments), context)
+    return TOOL.perform(TOOL.accept(arguments), context)
 
 
 def test_a_file_is_read_whole(folder: Path, context: Context) -> None:

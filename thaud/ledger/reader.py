@@ -126,6 +126,19 @@ class LedgerReader:
                 )
             yield read_example(row)
 
+    def neighbours(self, seq: int, limit: int, *, newer: bool) -> list[tuple[int, str, QueuedExample]]:
+        """(number, when it came, example) of those after a number in the order of arrival, or of those up to it, newest
+        first.
+        """
+        after = "SELECT * FROM examples WHERE seq > ? ORDER BY seq LIMIT ?"
+        up_to = "SELECT * FROM examples WHERE seq <= ? ORDER BY seq DESC LIMIT ?"
+        rows = self.connection.execute(after if newer else up_to, (seq, limit))
+        return [(row["seq"], row["received_at"], read_example(row)) for row in rows]
+
+    def last_number(self) -> int:
+        """The number of the newest example in the order of arrival, 0 where there is none."""
+        return int(self.one("SELECT coalesce(max(seq), 0) FROM examples"))
+
     def count_of_age(self, ids: Iterable[str], age: int) -> int:
         """How many of these examples are of an age."""
         sql = "SELECT count(*) FROM examples WHERE age = ? AND seq IN (SELECT value FROM json_each(?))"
