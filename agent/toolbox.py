@@ -4,31 +4,27 @@ Only a name that was offered, with arguments that its model of arguments accepts
 CheckedCall runs. Results are cleaned (tools/sanitise.py) and cut to a share of the model's context.
 """
 
-import json
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thaud.domain import ToolCall
+from thaud.domain import ToolCall, canonical_json
 from thaud.errors import ToolError
-from tools.base import Arguments, Context, Tool
+from tools.base import Context, Tool
 from tools.sanitise import clean
-
-FEWEST_RESULT_CHARACTERS = 200
-# Definitions are JSON, which tokenizers cut small (2 characters a token with nano's, 4 with Qwen's), and templates
-# wrap them in instructions of their own (300 characters with Qwen's).
-CHARACTERS_PER_TOKEN = 2.5
-WRAPPING_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedCall:
     """A call that may run: `call` is the normalised form, which people approve and transcripts keep."""
 
-    tool: Tool[Any]
-    arguments: Arguments
+    tool: Tool
     call: ToolCall
+
+    @property
+    def canonical(self) -> str:
+        """Equal for calls that do the same."""
+        return canonical_json(self.call.to_json())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +38,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The offered tools and their outside world. `max_characters` bounds a result."""
+    """The offered tools and their outside world. `max_characters` bounds a result.
 
-    tools: tuple[Tool[Any], ...]
+    `known`: all the tools there are, of which more are offered where a model has more context.
+    """
+
+    tools: tuple[Tool, ...]
     context: Context
     max_characters: int = 8000
+    known: tuple[Tool, ...] = ()
 
     @property
     def definitions(self) -> list[dict[str, Any]]:
@@ -59,19 +59,23 @@ class Toolbox:
         if tool is None:
             offered = ", ".join(tool.name for tool in self.tools) or "none"
             raise ToolError(f"there is no tool {call.name!r}; the tools are: {offered}")
-        arguments = tool.validate(call.arguments)
-        normalised = arguments.model_dump(mode="json", exclude_unset=True)
-        return CheckedCall(tool, arguments, ToolCall(tool.name, normalised))
+        try:
+            arguments = dict(tool.accept(call.arguments))
+            canonical_json(arguments)  # an infinite number is no JSON
+        except ToolError:
+            raise
+        except Exception as error:
+            raise ToolError(f"{tool.name} failed to read its arguments ({type(error).__name__})") from error
+        return CheckedCall(tool, ToolCall(tool.name, arguments))
 
     def run(self, checked: CheckedCall) -> Result:
         """Run a call; whatever goes wrong in the tool is a result that says so."""
         try:
-            text = checked.tool.run(checked.arguments, self.context)
+            return Result(self.fit(checked.tool.perform(checked.call.arguments, self.context)), ok=True)
         except ToolError as error:
             return Result(self.fit(f"error: {error}"), ok=False)
-        except Exception as error:  # noqa: BLE001 - a tool's mistake must not end the conversation
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's mistake must not end the conversation
             return Result(f"error: the tool failed ({type(error).__name__})", ok=False, fault=traceback.format_exc())
-        return Result(self.fit(text), ok=True)
 
     def fit(self, text: str) -> str:
         """Cleaned, and cut with a word about it where it is too long."""
@@ -79,18 +83,3 @@ class Toolbox:
         if len(cleaned) <= self.max_characters:
             return cleaned
         return f"{cleaned[: self.max_characters]}\n[cut: {len(cleaned) - self.max_characters} more characters]"
-
-
-def fill_toolbox(tools: Sequence[Tool[Any]], context: Context, context_tokens: int) -> Toolbox:
-    """A toolbox for a model with so much context: the first tools whose definitions fill no more than half of it.
-
-    An estimate, since only the server counts tokens; where it is wrong the loop puts the tools away.
-    """
-    offered: list[Tool[Any]] = []
-    left = context_tokens / 2 * CHARACTERS_PER_TOKEN - WRAPPING_CHARACTERS
-    for tool in tools:
-        left -= len(json.dumps(tool.definition, ensure_ascii=False))
-        if left < 0:
-            break
-        offered.append(tool)
-    return Toolbox(tuple(offered), context, max(FEWEST_RESULT_CHARACTERS, context_tokens))

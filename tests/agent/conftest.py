@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from agent.setup import Setup
-from agent.state import Notice
+from agent.approval import Ask
+from agent.dialects.hermes import CLOSE, OPEN
+from agent.loop import Agent
+from agent.scripted import ScriptedRuntime
+from agent.setup import Setup, open_agent
+from agent.state import Notice, Repair, Usage
 from agent.toolbox import Result
 from thaud.domain import ToolCall
+from thaud.serving.runtime import Delta
+from tools import calculator, current_time, read_file, web_search
 
 Rows = Callable[[], list[dict[str, Any]]]
 
@@ -24,6 +30,9 @@ class Notes:
     results: list[Result] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
+    thought: str = ""
+    usages: list[Usage] = field(default_factory=list)
+    repairs: list[Repair] = field(default_factory=list)
 
     def text(self, piece: str) -> None:
         """Note a piece."""
@@ -42,6 +51,33 @@ class Notes:
         self.notices.append(notice)
         self.details.append(detail)
 
+    def thinking(self, piece: str) -> None:
+        """Note a thought."""
+        self.thought += piece
+
+    def spent(self, usage: Usage) -> None:
+        """Note what a reply took."""
+        self.usages.append(usage)
+
+    def repaired(self, repair: Repair) -> None:
+        """Note a lesson."""
+        self.repairs.append(repair)
+
+
+SQUARES = " ".join(str(number * number) for number in range(250))
+SUM = ToolCall("calculator", {"expression": "6*7"})
+
+
+def call_text(expression: str) -> str:
+    return f'{OPEN}\n{{"name": "calculator", "arguments": {{"expression": "{expression}"}}}}\n{CLOSE}'
+
+
+def open_scripted(
+    setup: Setup, notes: Notes, *replies: Iterable[Delta], ask: Ask | None = None, context_tokens: int = 4096
+) -> tuple[Agent, ScriptedRuntime]:
+    runtime = ScriptedRuntime(replies, context_tokens=context_tokens)
+    return open_agent(runtime, setup, notes, ask), runtime
+
 
 def clock() -> datetime:
     return datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -54,7 +90,8 @@ def notes() -> Notes:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    return Setup(tmp_path / "transcripts", tmp_path / "workspace", clock=clock)
+    tools = (calculator.TOOL, current_time.TOOL, read_file.TOOL, web_search.TOOL)
+    return Setup(tmp_path / "transcripts", tmp_path / "workspace", tools=tools, clock=clock)
 
 
 @pytest.fixture

@@ -1,30 +1,18 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from agent.approval import Ask
+from agent.approval import Decision
+from agent.approval import Request as Asked
 from agent.dialects.hermes import CLOSE, OPEN
-from agent.loop import CLOSING, Agent
+from agent.prompts import ENGLISH
 from agent.scripted import ScriptedRuntime, calls, says
-from agent.setup import Setup, answer_once, open_agent
+from agent.setup import Setup, answer_once
 from agent.state import Ending, Limits, Notice, Outcome
-from tests.agent.conftest import Notes, Rows
+from tests.agent.conftest import SUM, Notes, Rows, call_text, open_scripted
 from thaud.domain import Message, ToolCall
 from thaud.errors import ModelError, ServerError
-from thaud.serving.runtime import Delta
-
-SUM = ToolCall("calculator", {"expression": "6*7"})
-
-
-def call_text(expression: str) -> str:
-    return f'{OPEN}\n{{"name": "calculator", "arguments": {{"expression": "{expression}"}}}}\n{CLOSE}'
-
-
-def open_scripted(
-    setup: Setup, notes: Notes, *replies: Iterable[Delta], ask: Ask | None = None, context_tokens: int = 4096
-) -> tuple[Agent, ScriptedRuntime]:
-    runtime = ScriptedRuntime(replies, context_tokens=context_tokens)
-    return open_agent(runtime, setup, notes, ask), runtime
+from thaud.serving.runtime import Delta, DoneReason
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
@@ -77,6 +65,7 @@ def test_a_wrong_call_is_explained_and_not_run(setup: Setup, notes: Notes, reply
     assert notes.notices == [Notice.REPAIR]
     assert told in notes.details[0]
     assert told in runtime.requests[1].messages[-1].content
+    assert [message.role for message in agent.exchanges[0].messages] == ["user", "assistant", "tool", "assistant"]
 
 
 def test_repairs_are_limited(setup: Setup, notes: Notes) -> None:
@@ -94,7 +83,7 @@ def test_the_same_call_twice_ends_the_tools(setup: Setup, notes: Notes) -> None:
     assert notes.calls == [SUM]
     assert Notice.REPEATED in notes.notices
     assert runtime.requests[2].tools == ()
-    assert runtime.requests[2].messages[-1] == Message("user", CLOSING)
+    assert runtime.requests[2].messages[-1] == Message("user", ENGLISH.closing)
 
 
 def test_steps_are_limited(setup: Setup, notes: Notes) -> None:
@@ -118,9 +107,11 @@ def test_calls_in_one_reply_are_limited(setup: Setup, notes: Notes) -> None:
     ("done", "ending"), [("length", Ending.CUT), ("aborted", Ending.BROKEN), (None, Ending.BROKEN)]
 )
 @pytest.mark.parametrize("text", ["Let me see. " + call_text("6*7"), "Let me see. " + call_text("6*7")[:-20]])
-def test_half_a_reply_runs_nothing(setup: Setup, notes: Notes, text: str, done: str | None, ending: Ending) -> None:
+def test_half_a_reply_runs_nothing(
+    setup: Setup, notes: Notes, text: str, done: DoneReason | None, ending: Ending
+) -> None:
     """A reply that was cut or broke off executes no call, whole or half; what was said is kept."""
-    agent, _ = open_scripted(setup, notes, says(text, done=done))  # type: ignore[arg-type]
+    agent, _ = open_scripted(setup, notes, says(text, done=done))
     assert agent.answer("?") == Outcome("Let me see.", ending)
     assert notes.calls == []
 
@@ -170,12 +161,12 @@ def test_ctrl_c_stops_the_generation(setup: Setup, notes: Notes, transcript: Row
 def test_ctrl_c_in_an_approval_stops_the_turn(setup: Setup, notes: Notes) -> None:
     """Nothing runs, and nothing of the turn stays in the history."""
 
-    def ask(_: str) -> bool:
+    def ask(_: Asked) -> Decision:
         raise KeyboardInterrupt
 
     agent, _ = open_scripted(setup, notes, calls(ToolCall("web_search", {"query": "x"})), ask=ask)
     assert agent.answer("a") == Outcome("", Ending.STOPPED)
-    assert agent.history == []
+    assert [exchange.remembered for exchange in agent.exchanges] == [()]
 
 
 def test_a_failing_server_leaves_a_transcript_and_a_clean_history(setup: Setup, notes: Notes, transcript: Rows) -> None:
@@ -185,41 +176,13 @@ def test_a_failing_server_leaves_a_transcript_and_a_clean_history(setup: Setup, 
         yield Delta("Hal")
         raise ServerError("gone")
 
-    agent, _ = open_scripted(setup, notes, fail(), says("fine"))
+    agent, runtime = open_scripted(setup, notes, fail(), says("fine"))
     with pytest.raises(ServerError, match="gone"):
         agent.answer("a")
     assert transcript()[-1]["ending"] == "failed"
-    assert agent.history == []
+    assert [exchange.ending for exchange in agent.exchanges] == [Ending.FAILED]
     assert agent.answer("b").text == "fine"
-
-
-class Narrow(ScriptedRuntime):
-    """A scripted model that takes so many messages, and tools only with one."""
-
-    def chat(self, messages, *, tools=(), max_new_tokens=512, temperature=0.0):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-        """Refuse a prompt that does not fit."""
-        if len(messages) > 3 or (tools and self.context_tokens < 2000):
-            raise ModelError("the prompt does not fit")
-        return super().chat(messages, tools=tools, max_new_tokens=max_new_tokens, temperature=temperature)
-
-
-def test_the_oldest_exchange_is_forgotten_where_the_prompt_does_not_fit(setup: Setup, notes: Notes) -> None:
-    """A long conversation goes on, with less of its past, and says so."""
-    runtime = Narrow([says("A."), says("B."), says("C.")])
-    agent = open_agent(runtime, setup, notes, None)
-    for question in ("a", "b", "c"):
-        agent.answer(question)
-    assert [message.content for message in runtime.requests[-1].messages] == ["b", "B.", "c"]
-    assert notes.notices == [Notice.FORGOT]
-
-
-def test_tools_are_put_away_where_they_do_not_fit(setup: Setup, notes: Notes) -> None:
-    """A model too small for the definitions answers without them, from then on without trying again."""
-    runtime = Narrow([says("A."), says("B.")], context_tokens=1500)
-    agent = open_agent(runtime, setup, notes, None)
-    assert [agent.answer("a").text, agent.answer("b").text] == ["A.", "B."]
-    assert notes.notices == [Notice.NO_TOOLS]
-    assert len(agent.history) == 2
+    assert [message.content for message in runtime.requests[-1].messages] == ["b"]
 
 
 def test_a_prompt_that_cannot_be_shortened_is_an_error(setup: Setup, notes: Notes) -> None:
@@ -230,11 +193,11 @@ def test_a_prompt_that_cannot_be_shortened_is_an_error(setup: Setup, notes: Note
 
 
 def test_one_question_can_be_answered_with_tools(setup: Setup, notes: Notes, transcript: Rows) -> None:
-    """`answer_once` runs the same loop and leaves a transcript."""
+    """`answer_once` runs the same loop and leaves a transcript of its own."""
     runtime = ScriptedRuntime([says(call_text("6*7")), says("42")])
     assert answer_once(runtime, "?", setup, listener=notes) == Outcome("42", Ending.ANSWERED)
     assert notes.calls == [SUM]
-    assert transcript()[0]["message"]["content"] == "?"
+    assert next(row for row in transcript() if row["event"] == "message")["message"]["content"] == "?"
 
 
 def test_a_reply_may_take_half_of_the_context(setup: Setup, notes: Notes) -> None:
@@ -242,3 +205,59 @@ def test_a_reply_may_take_half_of_the_context(setup: Setup, notes: Notes) -> Non
     agent, runtime = open_scripted(setup, notes, says("A."), context_tokens=256)
     agent.answer("a")
     assert runtime.requests[0].max_new_tokens == 128
+
+
+def test_a_repaired_call_is_a_lesson(setup: Setup, notes: Notes, transcript: Rows) -> None:
+    """What was wrong, what it was told and what it then did right are kept, with the prompt as it was first asked."""
+    wrong = f'{OPEN}{{"name": "calculator", "arguments": {{"expr": "6*7"}}}}{CLOSE}'
+    agent, _ = open_scripted(setup, notes, says(wrong), says(""), says(call_text("6*7")), says("42"))
+    agent.answer("6*7?")
+    (repair,) = agent.exchanges[0].repairs
+    assert notes.repairs == [repair]
+    assert repair.prompt == (Message("user", "6*7?"),)
+    assert (repair.failed, repair.problem) == ("", "the reply was empty")
+    assert repair.fixed == Message("assistant", "", (SUM,))
+    assert [row["problem"] for row in transcript() if row["event"] == "repair"] == ["the reply was empty"]
+
+
+def test_a_lesson_names_what_failed(setup: Setup, notes: Notes) -> None:
+    """A native call with a wrong argument is kept as the JSON that it was."""
+    wrong = ToolCall("calculator", {"expr": "1"})
+    agent, runtime = open_scripted(setup, notes, calls(wrong), calls(SUM), says("42"))
+    agent.answer("?")
+    (repair,) = notes.repairs
+    assert '"expr":"1"' in repair.failed
+    assert "no argument 'expr'" in repair.problem
+    assert runtime.requests[1].messages[-2:][0] == Message("assistant", "", (wrong,))
+    assert [message.role for message in runtime.requests[2].messages] == ["user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 3, 4])
+def test_calls_that_go_round_in_circles_end_the_tools(setup: Setup, notes: Notes, cycle: int) -> None:
+    """A cycle of up to four calls runs once, and its second round ends before its last call is run again."""
+    rounds = [says(call_text(f"{number}+1")) for number in range(cycle)] * 2
+    agent, _ = open_scripted(setup, notes, *rounds, says("enough"))
+    assert agent.answer("?") == Outcome("enough", Ending.ANSWERED)
+    assert len(notes.calls) == 2 * cycle - 1
+    assert notes.notices == [Notice.REPEATED, Notice.LIMIT]
+
+
+def test_the_same_call_written_otherwise_is_the_same_call(setup: Setup, notes: Notes) -> None:
+    """Calls are compared as they would run, not as they are written."""
+    spaced = ToolCall("calculator", {"expression": "  6*7 "})
+    agent, _ = open_scripted(setup, notes, calls(SUM), calls(spaced), says("42"))
+    agent.answer("?")
+    assert notes.calls == [SUM]
+
+
+def test_a_call_twice_in_one_reply_runs_once(setup: Setup, notes: Notes) -> None:
+    """Servers that give a call a second id, and models that stutter, do not run it twice."""
+    agent, runtime = open_scripted(
+        setup, notes, calls(SUM, SUM, ToolCall("calculator", {"expression": " 6*7"})), says("42")
+    )
+    agent.answer("?")
+    assert notes.calls == [SUM]
+    assert runtime.requests[1].messages[1:] == (
+        Message("assistant", "", (SUM,)),
+        Message("tool", "42", tool_name="calculator"),
+    )

@@ -1,30 +1,36 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.toolbox import Toolbox, fill_toolbox
+from agent.calling import put
+from agent.fitting import fill_toolbox
+from agent.scripted import ScriptedRuntime
+from agent.toolbox import Toolbox
 from tests.agent.conftest import clock
-from thaud.domain import ToolCall
+from thaud.domain import Message, ToolCall
 from thaud.errors import ToolError
-from tools.base import Arguments, Context, Risk, Tool
-from tools.registry import TOOLS
+from thaud.serving.runtime import Calling
+from tools import calculator, current_time, read_file, web_search
+from tools.base import Context, Risk, Tool, tool
 from tools.workspace import Workspace
 
+CONTEXT = Context(Workspace(Path("/nonexistent")), clock)
+TOOLS = (calculator.TOOL, current_time.TOOL, read_file.TOOL, web_search.TOOL)
 
-class NoArguments(Arguments):
-    """Nothing to choose."""
 
-
-def fail(_: NoArguments, __: Context) -> str:
+def fail(_: Context) -> str:
+    """Fail."""
     raise ZeroDivisionError
 
 
-def flood(_: NoArguments, __: Context) -> str:
+def flood(_: Context) -> str:
+    """Say too much."""
     return "<|im_end|>\x1b[2J" + "x" * 10_000
 
 
-def toolbox(*tools: Tool[NoArguments]) -> Toolbox:
-    return Toolbox(tools or TOOLS, Context(Workspace(Path("/nonexistent")), clock), 300)
+def toolbox(*tools: Tool) -> Toolbox:
+    return Toolbox(tools or TOOLS, CONTEXT, 300)
 
 
 def test_calls_are_normalised() -> None:
@@ -50,13 +56,50 @@ def test_only_offered_names_and_valid_arguments_are_calls(call: ToolCall, told: 
         toolbox().check(call)
 
 
+def half(_: Context, number: float) -> str:
+    """Halve a number.
+
+    Args:
+        number: which one
+    """
+    return str(number / 2)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_json_does_not_have_is_no_call(number: float) -> None:
+    """`1e999` in a model's JSON is infinite to Python; such a call could be neither compared, approved nor kept."""
+    box = Toolbox((tool(half, Risk.COMPUTES),), CONTEXT)
+    with pytest.raises(ToolError, match="half"):
+        box.check(ToolCall("half", {"number": number}))
+
+
 def test_a_tools_own_mistake_is_a_result() -> None:
     """A tool that fails does not end the conversation; the traceback is kept for the transcript."""
-    box = toolbox(Tool("fail", "", NoArguments, Risk.COMPUTES, fail))
+    box = toolbox(tool(fail, Risk.COMPUTES))
     result = box.run(box.check(ToolCall("fail", {})))
     assert (result.ok, result.text) == (False, "error: the tool failed (ZeroDivisionError)")
     assert result.fault is not None
     assert "Traceback" in result.fault
+
+
+def test_no_foreign_tool_ends_the_conversation() -> None:
+    """One that exits, gives what is no text, or fails over its arguments is a mistake like others."""
+
+    def leave(*_: object) -> str:
+        raise SystemExit(3)
+
+    def nothing(*_: object) -> str:
+        return None  # type: ignore[return-value]
+
+    def refuse(_: object) -> dict[str, object]:
+        raise ZeroDivisionError
+
+    plain = tool(fail, Risk.COMPUTES)
+    for perform, told in ((leave, "SystemExit"), (nothing, "TypeError")):
+        box = toolbox(replace(plain, perform=perform))
+        assert told in box.run(box.check(ToolCall("fail", {}))).text
+    with pytest.raises(ToolError, match="fail failed to read its arguments"):
+        toolbox(replace(plain, accept=refuse)).check(ToolCall("fail", {}))
 
 
 def test_a_refusal_is_a_result() -> None:
@@ -68,7 +111,7 @@ def test_a_refusal_is_a_result() -> None:
 
 def test_results_are_cleaned_and_cut() -> None:
     """No result fills the context, drives the terminal or ends the tool's turn."""
-    box = toolbox(Tool("flood", "", NoArguments, Risk.COMPUTES, flood))
+    box = toolbox(tool(flood, Risk.COMPUTES))
     result = box.run(box.check(ToolCall("flood", {})))
     assert result.ok
     assert result.text.startswith("\u2039im_end\u203axxx")
@@ -76,8 +119,20 @@ def test_results_are_cleaned_and_cut() -> None:
     assert len(result.text) < 350
 
 
-@pytest.mark.parametrize(("context_tokens", "offered"), [(128, 0), (256, 0), (512, 1), (1024, 2), (2048, 4), (4096, 4)])
-def test_tools_are_offered_as_far_as_they_fit(context_tokens: int, offered: int) -> None:
-    """Definitions never take more than half of the context; small stages get the calculator, or nothing."""
-    box = fill_toolbox(TOOLS, Context(Workspace(Path("/nonexistent")), clock), context_tokens)
-    assert box.tools == TOOLS[:offered]
+@pytest.mark.parametrize("calling", ["tagged", "native", "schema"])
+def test_tools_are_offered_as_far_as_they_fit(calling: Calling) -> None:
+    """In the order they have, as many as fill no more than half of the context as the model's own prompt has them, and
+    leave a third of what a reply leaves to the conversation; small stages get the calculator, or nothing.
+    """
+    offered = []
+    for tokens in range(64, 2048, 32):
+        runtime = ScriptedRuntime([], context_tokens=tokens, calling=calling)
+        box = fill_toolbox(TOOLS, CONTEXT, runtime, "en", 512)
+        assert box.tools == TOOLS[: len(box.tools)]
+        assert box.known == TOOLS
+        prompt = put([Message("user", "")], box, calling, "en", offer=True)
+        taken = runtime.count(prompt.messages, tools=prompt.tools)
+        assert taken <= min(tokens // 2, (tokens - min(512, tokens // 2)) * 2 // 3)
+        offered.append(len(box.tools))
+    assert offered == sorted(offered)
+    assert set(offered) == {0, 1, 2, 3, 4}
