@@ -61,6 +61,7 @@ FILES = (
     "card",
     "progress",
     "trained_examples",
+    "proposal",
 )
 ACTS = (
     "append.quarantine",
@@ -76,6 +77,7 @@ ACTS = (
     "remove.result",
     "remove.quarantine",
     "remove.checkpoint",
+    "remove.proposal",
     "clear.workdir",
     "sweep.leftover",
     "spawn.step",

@@ -18,6 +18,7 @@ from thaud.curriculum import Readiness, next_stage, readiness, stage_at, stages_
 from thaud.domain import Score, Stage, Version
 from thaud.home import Home
 from thaud.ledger import LedgerReader, RunRow
+from thaud.proposals.folder import count_waiting
 from thaud.synced import read_synced
 
 SILENT_S = 600.0
@@ -264,6 +265,7 @@ def with_daemon(report: dict[str, Any], home: Home, now: datetime) -> dict[str, 
         "reading": said.get("reading"),
         "silent_since": silent if state else None,
         "unreadable_requests": unreadable(home),
+        "proposals": count_waiting(home.proposed),
         "disk": report_disk(home),
     }
 

@@ -22,9 +22,10 @@ from thaud.lifecycle import given_up
 from thaud.steps.contract import CHECKPOINTS, LOCK, RESULT
 from thaud.workdir import end_survivor
 
-OTHERS_S = 3600.0  # the CLI writes into drop-box and control folder without a lock: its temporary names may be in use
+OTHERS_S = 3600.0  # commands write into these folders without a lock: its temporary names may be in use
 OF_QUEUE = re.compile(r"\.(?:.+-[0-9a-f]{16}\.jsonl|import-[0-9a-f]{16})\.tmp\Z")
 OF_CONTROL = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.json\.tmp\Z")
+OF_PROPOSED = re.compile(r"\.[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.json\.tmp\Z")
 OF_TRAINED = re.compile(r"\.retire\.tmp\Z")
 OF_LOGS = re.compile(r"\.(?:cognitive_progress\.json|trained_examples\.jsonl)\.tmp\Z")
 OF_BASE = {"model.gguf", ".model.gguf.tmp", "model.gguf.sha256", ".model.gguf.sha256.tmp"}
@@ -53,6 +54,7 @@ def leftovers(home: Home, ledger: LedgerReader, now: float) -> Iterator[Path]:
     """What no ledger accounts for and nobody is writing: `now` is in seconds since the epoch."""
     yield from temporary(home.queue, OF_QUEUE, now - OTHERS_S)
     yield from temporary(home.control, OF_CONTROL, now - OTHERS_S)
+    yield from temporary(home.proposed, OF_PROPOSED, now - OTHERS_S)
     yield from temporary(home.trained, OF_TRAINED, now)
     below = [each for top in (home.versions, home.runs, home.bases) for each in sorted(top.rglob("*")) if each.is_dir()]
     yield from temporary(home.logs, OF_LOGS, now)

@@ -311,6 +311,19 @@ MUTANTS = (
         "users' files as they were left",
         60,
     ),
+    Mutant(
+        "a proposal is removed before its example is in the drop-box",
+        "thaud/proposals/accepting.py",
+        """    path = write_examples(home.queue, [example_to_line(example)], STEM)
+    withdraw(home.proposed, proposal)
+    return path
+""",
+        """    withdraw(home.proposed, proposal)
+    return write_examples(home.queue, [example_to_line(example)], STEM)
+""",
+        "remove.proposal.after",
+        "the accepted set",
+    ),
     *OF_VERSIONS,
 )
 EQUIVALENT = {

@@ -16,6 +16,7 @@ from tests.crash.arena import Arena, ViolationError
 from tests.crash.handing_out import hand_out
 from tests.crash.leads import Leads
 from tests.crash.oracle import Oracle
+from tests.crash.reviewing import review
 from tests.crash.workload import text
 from tests.testkit.daemon import look
 from thaud.control import Request
@@ -29,7 +30,8 @@ STEP_OF = {
     "answers": "exam",
 }
 OF_DAEMON = {"remove.result", "move.gguf", "discard.gguf", "prune.gguf"}  # what it does with what a step made
-COMMAND = {"file.config", "file.queue", "file.import", "file.export", "file.request"}
+REVIEW = {"file.proposal", "remove.proposal"}
+COMMAND = {"file.config", "file.queue", "file.import", "file.export", "file.request", *REVIEW}
 AT_START = {"ledger.migrate", "file.state", "sweep.leftover", "end.step", "move.back"}
 MANY = {
     "ledger.take_in",
@@ -243,6 +245,8 @@ class Cycles:
             arena.writer.finish(lines)
         elif effect == "file.export":
             status = hand_out(arena, armed)
+        elif effect in REVIEW:
+            status = review(arena, armed)
         else:
             arena.until(arena.ready, "a ready daemon")
             if not point.endswith(("before", "between")):

@@ -32,6 +32,7 @@ KINDS = (
     "end.step.before",
     "ollama.create.after",
     "remove.request.before",
+    "remove.proposal.before",
 )
 ERRORS = ("ledger.take_in.before", "file.spec.before")
 RANDOM, SEED, SECONDS = 10, 3, 200.0

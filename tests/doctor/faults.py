@@ -284,6 +284,10 @@ def folder_for_log(home: Home) -> None:
     home.service_log.mkdir()
 
 
+def damaged_proposal(home: Home) -> None:
+    write(home.proposed / "20260301T123000Z-ab12cd34.json", b"{")
+
+
 def quarantine_being_corrected(home: Home) -> None:
     write(home.rejected / "bad.jsonl", b'{"instruction": "mended", "output": "by hand"}\n')
 
@@ -312,4 +316,5 @@ NAMED: dict[Callable[[Home], None], str] = {
     folder_is_loop: "not_a_folder",
     folder_for_log: "not_writable",
     quarantine_being_corrected: "quarantine_edited",
+    damaged_proposal: "proposal_damaged",
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from thaud.cli.pause_words import PauseWords, pause_words
+from thaud.cli.review_words import review_words
 from thaud.cli.strategy_words import strategy_sentence, strategy_words
 from thaud.cli.sync_words import state_sentence, sync_words
 from thaud.cli.version_words import version_words
@@ -97,6 +98,9 @@ def total_lines(report: dict[str, Any], words: Words) -> Iterator[tuple[str, str
         yield f"{words.waiting_later}: {', '.join(parts)}", ""
     if service["rejected_lines"]:
         yield f"{words.rejected_lines}: {service['rejected_lines']} (thau rejected)", "yellow"
+    if report["proposals"]:
+        waiting = review_words(words)
+        yield f"{waiting.waiting}: {waiting.waits.format(n=report['proposals'])}", "cyan"
     for each in report["not_read"]:
         yield f"{words.not_read}: {each['file']}: {each['reason']}", "yellow"
 

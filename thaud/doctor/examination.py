@@ -31,12 +31,14 @@ CHECKS: Mapping[str, Check] = {
     "strangers": leftovers.check_strangers,
     "queue": leftovers.check_queue,
     "quarantine": leftovers.check_quarantine,
+    "proposals": leftovers.check_proposals,
     "projections": leftovers.check_projections,
     "disk": homes.check_disk,
     "ollama": histories.check_ollama,
     "base": homes.check_base,
+    "walls": homes.check_walls,
 }
-AT_REST = {"ledger", "versions", "disk", "ollama", "base"}  # what a daemon at work does not change under our eyes
+AT_REST = {"ledger", "versions", "disk", "ollama", "base", "walls"}  # not changed by a daemon at work
 UNFORESEEN = (sqlite3.Error, OSError, ThauError, ValueError, TypeError, LookupError)
 
 

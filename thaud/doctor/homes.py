@@ -14,6 +14,7 @@ from thaud.doctor.finding import Case, Finding, note, problem, warning
 from thaud.home import Home
 from thaud.nano import BASE_DIR
 from thaud.sizes import SHIPPED_NANO, find_size
+from tools.sandbox import standing
 
 ROOM_FOR_RUN = 2.5  # a merged model while it is written, one in its run's folder, and half of one for the rest
 MODEL_BYTES = {"nano": 30 << 20, "0.5b": 1 << 30, "1.5b": 3 << 30, "3b": 6 << 30, "7b": 15 << 30}  # F16, about
@@ -118,6 +119,17 @@ def check_base(case: Case) -> Iterator[Finding]:
         used = {str(run.spec.get("base")) for run in case.ledger.runs(limit=5)}
         if not any(Path(each).is_dir() for each in used):
             yield note("base_to_fetch", named)
+
+
+def check_walls(case: Case) -> Iterator[Finding]:
+    """Which walls stand for programs that the agent runs; each kind is really tried. None is no fault of a home."""
+    found = standing()
+    wanted = [kind for kind in found if case.settings.agent.sandbox in {"auto", kind}]
+    held = [kind for kind in wanted if found[kind] is None]
+    if held:
+        yield note("walls_stand", held[0], ", ".join(kind for kind in found if found[kind] is None))
+    else:
+        yield note("walls_missing", " ".join(wanted), "; ".join(f"{kind}: {found[kind]}" for kind in wanted))
 
 
 def check_progress(case: Case) -> Iterator[Finding]:

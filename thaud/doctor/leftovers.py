@@ -16,6 +16,7 @@ from thaud.domain import RunState
 from thaud.dropbox import scan
 from thaud.home import CONFIG_NAME, Home
 from thaud.ledger import soundness
+from thaud.proposals.folder import read_all
 from thaud.quarantine import is_being_corrected, is_in_step, quarantine_files
 
 IN_FLIGHT_S = 3600.0
@@ -112,6 +113,15 @@ def check_quarantine(case: Case) -> Iterator[Finding]:
             yield warning("quarantine_edited", path.name)
         else:
             yield problem("quarantine_differs", path.name, path=path)
+
+
+def check_proposals(case: Case) -> Iterator[Finding]:
+    """Every file in data/proposed can be read; how many wait."""
+    waiting, damaged = read_all(case.home.proposed)
+    for each in damaged:
+        yield warning("proposal_damaged", each.name, each.reason)
+    if waiting:
+        yield note("proposals_wait", n=len(waiting))
 
 
 def check_projections(case: Case) -> Iterator[Finding]:

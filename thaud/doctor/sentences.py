@@ -95,6 +95,18 @@ SENTENCES: Mapping[str, Said] = {
         "the base {subject} will be fetched before the first training",
         "",
     ),
+    "walls_stand": Said(
+        "los programas del agente se ejecutan aislados por {subject} (en pie: {detail})",
+        "",
+        "programs of the agent run behind {subject} (standing: {detail})",
+        "",
+    ),
+    "walls_missing": Said(
+        "los programas del agente no se ejecutan, porque nada los aísla aquí ({detail})",
+        "instala `bubblewrap` y permite espacios de nombres de usuario, o usa Linux 6.7 (packaging/README.md)",
+        "programs of the agent are not run, because there are no walls for them here ({detail})",
+        "install `bubblewrap` and allow user namespaces, or use Linux 6.7 (packaging/README.md)",
+    ),
     # the ledger
     "ledger_gone": Said(
         "falta el registro {subject}, o está vacío",
@@ -306,6 +318,18 @@ SENTENCES: Mapping[str, Said] = {
         "lo rehace (también lo hace el servicio cuando arranca)",
         "makes it anew (so does the service when it starts)",
     ),
+    "proposal_damaged": Said(
+        "data/proposed/{subject} no es una propuesta que se pueda leer ({detail})",
+        "corrígelo o bórralo; nadie más lo toca",
+        "data/proposed/{subject} is no proposal that can be read ({detail})",
+        "mend it or remove it; nobody else touches it",
+    ),
+    "proposals_wait": Said(
+        "propuestas que esperan revisión: {n} (`thau review`)",
+        "",
+        "proposals that wait for review: {n} (`thau review`)",
+        "",
+    ),
     **OF_VERSIONS,
 }
 
@@ -334,9 +358,11 @@ CHECK_TITLES: Mapping[str, tuple[str, str]] = {
     "queue": ("cola", "drop-box"),
     "quarantine": ("cuarentena", "quarantine"),
     "projections": ("proyecciones", "projections"),
+    "proposals": ("propuestas", "proposals"),
     "disk": ("disco", "disk"),
     "ollama": ("Ollama", "Ollama"),
     "base": ("modelo base", "base model"),
+    "walls": ("aislamiento de programas", "walls around programs"),
 }
 
 
