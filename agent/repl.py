@@ -1,55 +1,60 @@
-"""`thau chat`: read, answer, repeat. Owns input and the slash commands; refuses to know how answers come about.
+"""`thau chat`: read, answer, repeat. Owns where lines come from and what becomes of each; refuses to know how answers
+come about.
 
-On a terminal lines are edited with prompt_toolkit and calls can be approved; from a pipe each line is a question and
-calls that would have to be approved are denied.
+On a terminal lines are edited (keyboard.py) and calls can be approved; from a pipe each line is a question and calls
+that would have to be approved are denied. As JSON the output is events (events.py) and the input is still lines.
 """
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import TextIOWrapper
-from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Protocol, TextIO
 
 from rich.console import Console
 
-from agent.approval import Ask
+from agent.chat_words import ChatWords, chat_words_in, counted
+from agent.commands import find, resemble
+from agent.completion import Guesser
+from agent.consent import Consent, echo
+from agent.conversation import Conversation, Equipment, Person
+from agent.deeds import DEEDS
+from agent.events import Events
+from agent.front import Front
 from agent.screen import Screen
-from agent.setup import Setup, open_agent
 from agent.state import Ending
-from agent.words import COMMANDS, words_in
+from agent.words import words_in
 from thaud.errors import ThauError
-from thaud.serving.runtime import Runtime
 
-Teach = Callable[[str, str], Path]
-
-PROMPT = "> "
 INTERRUPTED = 130
+COMMAND = re.compile(r"/[^\s/]*")
+
+
+class Lines(Protocol):
+    """Where lines come from. `read` raises EOFError at the end."""
+
+    def read(self, typed: str = "") -> str:
+        """A question or a command; `typed` stands there already."""
+        ...
 
 
 def run_chat(
-    runtime: Runtime,
-    setup: Setup,
-    *,
-    teach: Teach,
-    ask: Ask | None = None,
-    stdin: TextIO | None = None,
-    console: Console | None = None,
+    kit: Equipment, *, stdin: TextIO | None = None, console: Console | None = None, as_json: bool = False
 ) -> int:
-    """Converse until /exit or the end of input.
+    """Converse until /exit or the end of input, while the model loads.
 
-    `teach` gets the last question and the corrected answer, writes an example into the drop-box and returns its file.
-    `ask` approves calls; left out, the terminal does, and where there is none they are denied. Returns the exit code:
-    0, the last failed answer's where input is no terminal, or 130 after Ctrl-C there.
+    Returns the exit code: 0, the last failed answer's where input is no terminal, or 130 after Ctrl-C there.
     """
-    screen = Screen(console or Console(highlight=False), words_in(setup.language))
-    tolerate(screen.console.file)
-    chat = Chat(runtime, setup, teach, ask, screen, open_door(stdin or sys.stdin, screen.console))
-    try:
-        return chat.run()
-    finally:
-        chat.agent.transcript.save()
+    console = console or Console(highlight=False)
+    words = chat_words_in(kit.setup.language)
+    tolerate(console.file)
+    screen = Screen(console, words_in(kit.setup.language), words)
+    source = stdin or sys.stdin
+    if not as_json and source.isatty() and console.is_terminal:
+        return Sitting(kit, screen, words).run()
+    tolerate(source)
+    return Reading(kit, Events(console.file) if as_json else screen, words, Pipe(source)).run()
 
 
 def tolerate(stream: IO[str]) -> None:
@@ -59,131 +64,168 @@ def tolerate(stream: IO[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where lines come from. `read` shows a prompt and gives a line; it raises EOFError at the end."""
+class Pipe:
+    """Lines of a stream."""
 
-    read: Callable[[str], str]
-    interactive: bool
+    source: TextIO
 
-
-def open_door(source: TextIO, console: Console) -> Door:
-    """A line editor where a person sits at both ends, plain lines otherwise."""
-    if not (source.isatty() and console.is_terminal):
-        tolerate(source)
-        return Door(partial(read_line, source), interactive=False)
-    from prompt_toolkit import PromptSession  # noqa: PLC0415 - a pipe does not pay for it
-
-    session: PromptSession[str] = PromptSession()
-    return Door(session.prompt, interactive=True)
+    def read(self, typed: str = "") -> str:
+        """A line without its end."""
+        del typed
+        line = self.source.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
 
 
-def read_line(source: TextIO, _: str) -> str:
-    """A line without its end; the prompt is for people."""
-    line = source.readline()
-    if not line:
-        raise EOFError
-    return line.rstrip("\r\n")
+class Reading:
+    """A conversation from a pipe: each line is a question or a command, and Ctrl-C ends the program."""
 
-
-class Chat:
-    """A conversation's state between lines: the agent, the last question, the last failure's exit code."""
+    interactive = False
 
     def __init__(
-        self, runtime: Runtime, setup: Setup, teach: Teach, ask: Ask | None, screen: Screen, door: Door
+        self, kit: Equipment, front: Front, words: ChatWords, lines: Lines, person: Person | None = None
     ) -> None:
-        self.screen = screen
-        self.words = screen.words
-        self.door = door
-        self.agent = open_agent(runtime, setup, screen, ask or (self.ask if door.interactive else None))
-        self._teach = teach
-        self._question: str | None = None
-        self._exit_code = 0
+        self.front, self.words, self.lines = front, words, lines
+        self.typed = ""
+        self.exit_code = 0
+        self.chat = Conversation(kit, front, words, person, self.loaded)
 
     def run(self) -> int:
         """Handle lines until there are no more."""
-        if self.door.interactive:
-            self._welcome()
-        while True:
-            try:
-                line = self.door.read(PROMPT).strip()
-                if line and not self._handle(line):
-                    break
-            except EOFError:
-                break
-            except KeyboardInterrupt:
-                if not self.door.interactive:
-                    return INTERRUPTED
-        return 0 if self.door.interactive else self._exit_code
-
-    def ask(self, call: str) -> bool:
-        """Let the person at the terminal decide; the end of input means no."""
         try:
-            return self.door.read(self.words.allow.format(call=call)).strip().lower() in self.words.yes
+            self.welcome()
+            while self.step():
+                pass
+        except KeyboardInterrupt:
+            self.exit_code = INTERRUPTED
+        finally:
+            self.chat.close()
+        return self.exit_code
+
+    def welcome(self) -> None:
+        """A pipe wants answers."""
+        self.chat.start()
+
+    def loaded(self) -> None:
+        """The model is there; called in another thread."""
+
+    def step(self) -> bool:
+        """Read a line and do it; False at the end."""
+        try:
+            line = self.lines.read().strip()
         except EOFError:
             return False
+        return self.handle(line) if line else True
 
-    def _welcome(self) -> None:
-        runtime = self.agent.runtime
-        self.screen.line(self.words.welcome.format(model=runtime.name), "dim")
-        if not self.agent.toolbox.tools:
-            self.screen.line(self.words.no_tools.format(tokens=runtime.context_tokens), "dim")
-
-    def _handle(self, line: str) -> bool:
+    def handle(self, line: str) -> bool:
         """Do what a line says; False ends the conversation. Our own errors are shown as one line."""
         try:
-            if line.startswith("/"):
-                return self._command(line)
-            self._answer(line)
+            if COMMAND.fullmatch(line.split(maxsplit=1)[0]):
+                return self.command(line)
+            self.answer(line)
         except ThauError as error:
-            self._exit_code = error.exit_code
-            self.screen.line(self.words.error.format(message=error), "red")
+            self.exit_code = error.exit_code
+            self.front.failed(str(error), error.exit_code)
         return True
 
-    def _answer(self, question: str) -> None:
-        self._question = question
-        outcome = self.agent.answer(question)
-        self._exit_code = 0 if outcome.ending in (Ending.ANSWERED, Ending.CUT) else ThauError.exit_code
-        self.screen.end(outcome)
-        if outcome.ending is Ending.STOPPED and not self.door.interactive:
+    def answer(self, question: str) -> None:
+        """Ask the model."""
+        outcome = self.chat.answer(question)
+        self.exit_code = 0 if outcome.ending in {Ending.ANSWERED, Ending.CUT} else ThauError.exit_code
+        if outcome.ending is Ending.STOPPED and not self.interactive:
             raise KeyboardInterrupt
 
-    def _command(self, line: str) -> bool:
-        name, _, rest = line.partition(" ")
-        match COMMANDS.get(name.lower()):
-            case "exit":
-                return False
-            case "help":
-                self.screen.line(self.words.help)
-            case "tools":
-                self._list_tools()
-            case "clear":
-                self._clear()
-            case "teach":
-                self._correct(rest.strip())
-            case _:
-                self.screen.line(self.words.unknown_command.format(command=name), "yellow")
+    def command(self, line: str) -> bool:
+        """Do a slash command; False for the one that ends."""
+        word, *behind = line.split(maxsplit=1)
+        command = find(word)
+        if command is None:
+            meant = resemble(word, self.chat.setup.language)
+            told = self.words.did_you_mean if meant else self.words.unknown_command
+            self.front.line(told.format(command=word, meant=meant), "yellow")
+        elif command.name == "exit":
+            return False
+        else:
+            DEEDS[command.name](self.chat, "".join(behind))
         return True
 
-    def _list_tools(self) -> None:
-        for tool in self.agent.toolbox.tools:
-            self.screen.line(f"{tool.name:14} {tool.description}")
-        if self.agent.toolbox.tools:
-            self.screen.line(self.words.workspace.format(path=self.agent.toolbox.context.workspace.root), "dim")
-        else:
-            self.screen.line(self.words.no_tools.format(tokens=self.agent.runtime.context_tokens))
 
-    def _clear(self) -> None:
-        self.agent.clear()
-        self._question = None
-        self.screen.line(self.words.cleared)
+class Sitting(Reading):
+    """A conversation with a person at a terminal: Ctrl-C ends an answer and never the program."""
 
-    def _correct(self, answer: str) -> None:
-        """Hand the last question and its right answer to the drop-box."""
-        if self._question is None:
-            self.screen.line(self.words.nothing_to_teach, "yellow")
-        elif not answer:
-            self.screen.line(self.words.teach_what, "yellow")
-        else:
-            path = self._teach(self._question, answer)
-            self.agent.transcript.add("teach", question=self._question, answer=answer, path=str(path))
-            self.screen.line(self.words.taught.format(path=path), "green")
+    interactive = True
+
+    def __init__(self, kit: Equipment, screen: Screen, words: ChatWords) -> None:
+        from agent.keyboard import Keyboard  # noqa: PLC0415 - a pipe does not pay for it
+
+        self.screen = screen
+        guesser = Guesser(kit.setup.language, kit.setup.workspace, lambda: versions(kit))
+        self.keyboard: Keyboard = Keyboard(guesser, kit.history, self.parts, screen.unfold, self.shown)
+        super().__init__(kit, screen, words, self.keyboard, Consent(screen, words, self.keyboard.ask))
+
+    def run(self) -> int:
+        """As from a pipe; but a person has seen what failed."""
+        with echo(on=False):  # throughout: between two modes a Ctrl-D would be lost
+            code = super().run()
+        return code if code == INTERRUPTED else 0
+
+    def welcome(self) -> None:
+        """Who answers, how it ends, and what was said before."""
+        self.screen.line(self.words.welcome.format(model=self.chat.model), "dim")
+        if (past := self.chat.kit.past) is not None:
+            told = counted(self.words, len(past.exchanges))
+            self.screen.line(self.words.resumed.format(when=past.when, title=past.title, questions=told), "dim")
+            for exchange in past.exchanges[-1:]:
+                self.screen.line(f"> {exchange.question}", "dim")
+                self.screen.prose(exchange.answer)
+
+    def shown(self) -> None:
+        """Load once the prompt is there: loading takes time from it."""
+        self.chat.start()
+
+    def loaded(self) -> None:
+        """Let the toolbar say so."""
+        self.keyboard.redraw()
+
+    def step(self) -> bool:
+        """Read and do. Ctrl-C empties the line or ends what is done; while a model loads the question is given back."""
+        typed, self.typed = self.typed, ""
+        try:
+            line = self.keyboard.read(typed).strip()
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            return True
+        try:
+            return self.handle(line) if line else True
+        except KeyboardInterrupt:
+            self.typed = line if self.chat.begun is None else ""
+            return True
+
+    def parts(self) -> Sequence[str]:
+        """The toolbar's words, most important first."""
+        return list(toolbar(self.chat, self.screen))
+
+
+def versions(kit: Equipment) -> list[tuple[int, str]]:
+    """Their numbers and names."""
+    return [(choice.n, choice.name) for choice in kit.shelf.choices()]
+
+
+def toolbar(chat: Conversation, screen: Screen) -> Iterator[str]:
+    """Who answers, how full the context is, how quick it was."""
+    words, agent = chat.words, chat.begun
+    if chat.loading:
+        yield words.loading.format(model=chat.model)
+        return
+    if chat.failure is not None:
+        yield words.not_loaded.format(message=chat.failure)
+        return
+    yield chat.model
+    if (usage := screen.usage) is not None:
+        yield f"{usage.prompt_tokens + usage.completion_tokens:,}/{usage.context_tokens:,}"
+    if (speed := screen.speed()) is not None:
+        yield words.speed.format(speed=speed)
+    if agent is not None and agent.think and agent.runtime.thinks:
+        yield words.thinks

@@ -1,6 +1,8 @@
 """The door of every command: which home, which settings, which language; errors become one line and an exit code."""
 
 import json
+import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from thaud.sizes import find_size
 from thaud.words import LANGUAGES, Words
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
+INVISIBLE = re.compile("[\x80-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 TRANSLATED = (ThauError, OSError, sqlite3.Error, ValidationError)
 
 
@@ -69,8 +72,9 @@ class Door:
         self.console.print(Text(printable(text), style=style))
 
     def hand_out(self, value: Any) -> None:
-        """JSON for programs."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        """JSON for programs; what drives terminals is escaped in it, for a person may look."""
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        sys.stdout.write(INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
 
 
 def printable(text: str) -> str:
@@ -98,6 +102,7 @@ def door_of(ctx: typer.Context) -> Door:
 
 def run(app: Callable[..., Any], argv: Sequence[str], name: str) -> int:
     """Run the command line; returns the exit code. What THAU or the system refuses is one line on standard error."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -111,6 +116,18 @@ def run(app: Callable[..., Any], argv: Sequence[str], name: str) -> int:
         sys.stderr.write(f"error: {printable(str(refusal))}\n")
         return refusal.exit_code
     return 0
+
+
+def open_streams() -> None:
+    """Where we were started with a standard stream closed, let it be the null device: Python has None there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we are
+
+
+def as_typed(text: str) -> str:
+    """An argument as text: its bytes are UTF-8 whatever the locale is, and what is none is replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def translate(error: Exception) -> ThauError:
