@@ -226,7 +226,7 @@ def others_home() -> Iterator[Home]:
         yield make_home(Path(folder) / "home")
 
 
-AS_NOBODY = f"""import os, sys, thaud.daemon
+AS_NOBODY = f"""import os, sys, thaud.cli.work, thaud.daemon
 from thaud.cli import main
 os.setgroups([])
 os.setgid({NOBODY})

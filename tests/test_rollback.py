@@ -34,9 +34,14 @@ def home(tmp_path: Path) -> Home:
 
 
 def thau_here(home: Home, *words: str, **environment: str) -> tuple[int, str, str]:
-    """`thau` in this process, which spares its start; exit code, output, errors."""
+    """`thau` in this process, which spares its start, with nothing piped in; exit code, output, errors."""
     out, err = io.StringIO(), io.StringIO()
-    with patch.dict(os.environ, {**QUICK, **KEEP_ONE, **environment}), redirect_stdout(out), redirect_stderr(err):
+    with (
+        patch.dict(os.environ, {**QUICK, **KEEP_ONE, **environment}),
+        patch.object(sys, "stdin", io.StringIO()),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         code = run(make_app(), ["--home", str(home.root), *words], "thau")
     return code, out.getvalue(), err.getvalue()
 
