@@ -136,7 +136,7 @@ def test_no_text_is_a_wrong_query(memory: Recall, query: str) -> None:
 @given(st.text(alphabet='"*():^-+{}ANDORT né\0\u0301漢', max_size=30))
 def test_any_text_can_be_asked(memory: Recall, query: str) -> None:
     """No text makes a search fail."""
-    memory.search(query, 3)
+    assert len(memory.search(query, 3)) <= 3
 
 
 def test_what_is_new_is_added_and_nothing_twice(memory: Recall) -> None:

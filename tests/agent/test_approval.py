@@ -25,7 +25,7 @@ from tools.registry import TOOLS
 from tools.workspace import Workspace
 
 SEARCH = ToolCall("web_search", {"query": "x"})
-CONTEXT = Context(Workspace(Path("/work/space")), lambda: datetime(2026, 3, 1, tzinfo=UTC))
+CONTEXT = Context(Workspace(Path("/srv/space")), lambda: datetime(2026, 3, 1, tzinfo=UTC))
 
 
 def named(name: str) -> Tool:
@@ -166,7 +166,7 @@ def test_no_line_slips_through_an_allowing_pattern(rest: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["secret/x", "./secret/x", "secret//x", "SECRET/x", "/work/space/secret/x", "s\u00e9cret/x", "\uff53ecret/x"],
+    ["secret/x", "./secret/x", "secret//x", "SECRET/x", "/srv/space/secret/x", "s\u00e9cret/x", "\uff53ecret/x"],
 )
 def test_a_denied_path_is_denied_however_it_is_written(path: str) -> None:
     """What forbids is read generously: detours, absolute names, case, width and accents do not help."""
@@ -179,7 +179,7 @@ def test_a_denied_command_is_denied_however_it_is_written(command: str) -> None:
     assert shell_rule(command, **{"run_shell": "allow", "run_shell(git push*)": "deny"}) is Rule.DENY
 
 
-@pytest.mark.parametrize("path", [".", "./", "/work/space", "/work/space/"])
+@pytest.mark.parametrize("path", [".", "./", "/srv/space", "/srv/space/"])
 def test_the_workspace_itself_has_one_name(path: str) -> None:
     """A rule about the whole folder meets its absolute name too."""
     call = ToolCall("list_files", {"path": path})
@@ -189,9 +189,9 @@ def test_the_workspace_itself_has_one_name(path: str) -> None:
 def test_an_allowed_path_is_meant_as_it_is_written() -> None:
     """What allows is read strictly, but for the workspace's own absolute name."""
     rules = {"put_file(notes/*)": Rule.ALLOW}
-    for path in ("notes/a", "./notes/a", "/work/space/notes/a"):
+    for path in ("notes/a", "./notes/a", "/srv/space/notes/a"):
         assert write_rule(path, rules) is Rule.ALLOW
-    for path in ("Notes/a", "notes", "notesx/a", "x/notes/a", "/notes/a", "/work/spaces/notes/a", "notes/a\x1b[2J"):
+    for path in ("Notes/a", "notes", "notesx/a", "x/notes/a", "/notes/a", "/srv/spaces/notes/a", "notes/a\x1b[2J"):
         assert write_rule(path, rules) is Rule.ASK
 
 

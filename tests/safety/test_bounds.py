@@ -240,6 +240,7 @@ def test_nothing_survives_a_bound(walled: Sandbox, mark: str) -> None:
     assert (finished.stopped, "ALL" in finished.output, alive(mark)) == ("time", True, [])
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ctrl-C may come between a file's opening and its `with`
 def test_nothing_survives_ctrl_c(walled: Sandbox, mark: str) -> None:
     """Ctrl-C ends the program and all that came of it, and is passed on."""
 
