@@ -29,7 +29,6 @@ from tools.sanitise import strip_controls
 WIDEST = 100
 THOUGHT_LINES = 4
 REFRESHES_PER_S = 10
-MOST_BARE_LINES = 3
 """Results of more lines are folded on a terminal."""
 
 

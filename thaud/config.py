@@ -1,5 +1,5 @@
 """thau.toml and the environment -> Settings, read once at the door. The only reader of os.environ, but for a
-step's door (steps/contract.py), which is not to load all of this.
+step's door (steps/contract.py), which is not to load all of this, and for what programs that the agent starts inherit.
 
 Every field can be set in thau.toml, or in the environment as THAU_SECTION__FIELD (THAU_TRAINING__MIN_NEW_EXAMPLES=10).
 The names that the guide and Ollama promise, AUTO_TRAIN_ENABLED and OLLAMA_HOST, are read too.

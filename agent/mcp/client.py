@@ -14,7 +14,8 @@ from typing import Any
 from agent.mcp.definitions import Definition, UnfitError, accepted, names_for
 from agent.mcp.pins import Pins
 from agent.mcp.server import Outside, Server
-from agent.mcp.words import Language, Sighting, words_in
+from agent.mcp.words import Sighting, words_in
+from agent.words import Language
 from thaud.config import McpServer
 from thaud.errors import ToolError
 from tools.base import Context, Risk, Tool, Values

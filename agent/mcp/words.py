@@ -4,12 +4,11 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from agent.mcp.definitions import Definition
+from agent.words import Language
 from tools.sanitise import spelled_out
-
-Language = Literal["es", "en"]
 
 
 @dataclass(frozen=True, slots=True)

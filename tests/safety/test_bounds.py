@@ -276,6 +276,7 @@ walls.run([sys.executable, "-I", "-S", "-"], stdin={code!r})
     process.kill()
     process.wait()
     wait_until(lambda: not alive(mark), 20.0, "the end of all")
+    assert alive(mark) == []
 
 
 def test_codes_and_signals_are_told(walled: Sandbox) -> None:

@@ -109,7 +109,8 @@ def test_server_hears_that_the_listener_left(fake: FakeOllama) -> None:
     stream = runtime(fake).chat(HELLO)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
-    wait_until(lambda: fake.left == ["/api/chat"])
+    wait_until(lambda: bool(fake.left))
+    assert fake.left == ["/api/chat"]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
